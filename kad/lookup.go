@@ -1,0 +1,255 @@
+package kad
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// maxWaiting bounds the contacts of a lookup that wait to be asked; the
+// farthest give way. maxSeen bounds all that it remembers: a lookup that met so
+// many addresses is being led astray and takes no more.
+const (
+	maxWaiting   = 256
+	maxSeen      = 4096
+	maxReferrers = 8
+)
+
+// A Lookup is an iterative search for the k nodes closest to a target: it says
+// whom to ask next and takes what came of it. It asks nobody itself.
+//
+//	for {
+//		for c, ok := l.Next(); ok; c, ok = l.Next() { send a request to c }
+//		if l.Done() { break }
+//		wait for: a reply  → l.Answered, and l.Offer for each contact in it
+//		          its time → l.Slow
+//		          the end  → l.Down
+//	}
+//
+// Contacts are asked nearest first, at most alpha at a time. One that is late
+// ([Lookup.Slow]) no longer counts among the alpha, and does not hold up the
+// end once k have answered. A contact that cannot improve the result any more
+// is not asked.
+//
+// Not safe for concurrent use.
+type Lookup[T ID] struct {
+	target   T
+	k, alpha int
+	waiting  []*candidate[T] // nearest first
+	seen     map[netip.AddrPort]*candidate[T]
+	closest  []Contact[T] // nearest first, at most k, answered with a valid id
+	inflight int          // asked, no answer yet, late ones included
+	late     int
+	stopped  bool
+
+	// Answers and Failures count what came back: replies, and requests that
+	// came to nothing or to an error.
+	Answers, Failures int
+}
+
+type candidate[T ID] struct {
+	Contact[T]
+	state     candidateState
+	referrers []netip.AddrPort
+}
+
+type candidateState uint8
+
+const (
+	waiting candidateState = iota
+	asked
+	late // asked, and its first timeout has passed
+	answered
+	down
+	dropped // farther than all that matters; may be offered again
+)
+
+// NewLookup starts a lookup for the k nodes closest to target with at most
+// alpha requests under way.
+func NewLookup[T ID](target T, k, alpha int) *Lookup[T] {
+	return &Lookup[T]{target: target, k: k, alpha: alpha, seen: map[netip.AddrPort]*candidate[T]{}}
+}
+
+// Target is what the lookup searches for.
+func (l *Lookup[T]) Target() T { return l.target }
+
+// SetAlpha changes how many requests may be under way from now on.
+func (l *Lookup[T]) SetAlpha(alpha int) { l.alpha = alpha }
+
+// Inflight is the number of requests under way, late ones included.
+func (l *Lookup[T]) Inflight() int { return l.inflight }
+
+// Waiting is the number of contacts that wait to be asked.
+func (l *Lookup[T]) Waiting() int { return len(l.waiting) }
+
+// Closest is the result so far: the nodes that answered with a valid id,
+// nearest first, at most k. The slice is the lookup's own.
+func (l *Lookup[T]) Closest() []Contact[T] { return l.closest }
+
+// An Offering says what became of an [Lookup.Offer].
+type Offering int
+
+const (
+	Added     Offering = iota // it waits to be asked
+	Seen                      // it is waiting, asked or has answered already
+	KnownDown                 // it was asked and did not answer
+	Farther                   // it cannot improve the result, or there is no room
+)
+
+// Offer names a contact that may be asked. The referrer is the node that named
+// it, the zero value if it is a seed of our own.
+func (l *Lookup[T]) Offer(c Contact[T], referrer netip.AddrPort) Offering {
+	x := l.seen[c.Addr]
+	if x != nil && x.state != dropped {
+		switch x.state {
+		case down:
+			return KnownDown
+		case waiting, asked, late:
+			x.refer(referrer)
+		}
+		return Seen
+	}
+	if l.stopped || !l.improves(c.ID) {
+		return Farther
+	}
+	if x == nil {
+		if len(l.seen) >= maxSeen {
+			return Farther
+		}
+		x = &candidate[T]{}
+		l.seen[c.Addr] = x
+	}
+	x.Contact, x.state = c, waiting
+	x.refer(referrer)
+	i, _ := slices.BinarySearchFunc(l.waiting, c.ID, func(x *candidate[T], id T) int {
+		return Compare(l.target, x.ID, id)
+	})
+	l.waiting = slices.Insert(l.waiting, i, x)
+	if len(l.waiting) > maxWaiting {
+		last := len(l.waiting) - 1
+		far := l.waiting[last]
+		l.waiting[last] = nil
+		l.waiting = l.waiting[:last]
+		far.state = dropped
+		if far == x {
+			return Farther
+		}
+	}
+	return Added
+}
+
+// Next returns the contact to ask now, and counts it as asked. ok is false if
+// nobody may be asked before something comes back.
+func (l *Lookup[T]) Next() (c Contact[T], ok bool) {
+	if l.stopped || l.inflight-l.late >= l.alpha || len(l.waiting) == 0 {
+		return c, false
+	}
+	x := l.waiting[0]
+	if !l.improves(x.ID) { // nor can those behind it
+		l.dropWaiting()
+		return c, false
+	}
+	l.waiting = slices.Delete(l.waiting, 0, 1)
+	x.state = asked
+	l.inflight++
+	return x.Contact, true
+}
+
+// Slow says that the contact has not answered within the first timeout; its
+// request goes on.
+func (l *Lookup[T]) Slow(addr netip.AddrPort) {
+	if x := l.seen[addr]; x != nil && x.state == asked {
+		x.state = late
+		l.late++
+	}
+}
+
+// Answered says that the contact asked at addr replied. If valid, the reply
+// proved that the node's id is id, and it counts for the result. It reports
+// whether the answer was awaited.
+func (l *Lookup[T]) Answered(addr netip.AddrPort, id T, valid bool) bool {
+	if !l.settle(addr, answered) {
+		return false
+	}
+	l.Answers++
+	if !valid || l.stopped || !l.improves(id) {
+		return true
+	}
+	i, found := slices.BinarySearchFunc(l.closest, id, func(c Contact[T], id T) int {
+		return Compare(l.target, c.ID, id)
+	})
+	if found {
+		return true
+	}
+	l.closest = slices.Insert(l.closest, i, Contact[T]{ID: id, Addr: addr})
+	l.closest = l.closest[:min(len(l.closest), l.k)]
+	return true
+}
+
+// Refused says that the contact replied with an error: it lives, and does not
+// count for the result.
+func (l *Lookup[T]) Refused(addr netip.AddrPort) {
+	if l.settle(addr, answered) {
+		l.Failures++
+	}
+}
+
+// Down says that the contact never answered. It returns who named it.
+func (l *Lookup[T]) Down(addr netip.AddrPort) (referrers []netip.AddrPort) {
+	if !l.settle(addr, down) {
+		return nil
+	}
+	l.Failures++
+	return l.seen[addr].referrers
+}
+
+// Stop ends the lookup: nobody is asked any more, answers no longer change the
+// result, and it is done.
+func (l *Lookup[T]) Stop() {
+	l.stopped = true
+	l.dropWaiting()
+}
+
+// Done tells whether the lookup has ended: nobody is left to ask, and nothing
+// under way can matter any more.
+func (l *Lookup[T]) Done() bool {
+	if l.stopped {
+		return true
+	}
+	if len(l.waiting) > 0 && l.improves(l.waiting[0].ID) {
+		return false
+	}
+	return l.inflight == 0 || l.inflight == l.late && len(l.closest) == l.k
+}
+
+// settle ends the request to addr, if one is under way.
+func (l *Lookup[T]) settle(addr netip.AddrPort, end candidateState) bool {
+	x := l.seen[addr]
+	if x == nil || x.state != asked && x.state != late {
+		return false
+	}
+	if x.state == late {
+		l.late--
+	}
+	l.inflight--
+	x.state = end
+	return true
+}
+
+// improves tells whether a node with that id would be among the k closest.
+func (l *Lookup[T]) improves(id T) bool {
+	return len(l.closest) < l.k || Compare(l.target, id, l.closest[len(l.closest)-1].ID) < 0
+}
+
+func (l *Lookup[T]) dropWaiting() {
+	for _, x := range l.waiting {
+		x.state = dropped
+	}
+	clear(l.waiting)
+	l.waiting = l.waiting[:0]
+}
+
+func (x *candidate[T]) refer(by netip.AddrPort) {
+	if by.IsValid() && len(x.referrers) < maxReferrers && !slices.Contains(x.referrers, by) {
+		x.referrers = append(x.referrers, by)
+	}
+}
