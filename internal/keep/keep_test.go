@@ -204,11 +204,11 @@ func TestSetsTopicLimit(t *testing.T) {
 		t.Errorf("%d members", n)
 	}
 	for i := range 10 {
-		if _, ok := s.Get(after(1001), "t", fmt.Sprint("honest", i)); !ok {
+		if _, _, ok := s.Get(after(1001), "t", fmt.Sprint("honest", i)); !ok {
 			t.Errorf("honest %d was pushed out", i)
 		}
 	}
-	if _, ok := s.Get(after(1001), "t", "flood499"); !ok {
+	if _, _, ok := s.Get(after(1001), "t", "flood499"); !ok {
 		t.Error("the newest should be there")
 	}
 	if st := s.Stats(); st.Topics != 2 || st.Entries != 41 || st.Evicted != 470 {
@@ -290,7 +290,7 @@ func TestSetsModel(t *testing.T) {
 				r.Fatalf("%d members, model has %d", s.Len(), len(model))
 			}
 			for k, want := range model {
-				if v, ok := s.Get(now, k.topic, k.key); !ok || v != want.value {
+				if v, _, ok := s.Get(now, k.topic, k.key); !ok || v != want.value {
 					r.Fatalf("%v: %v %v", k, v, ok)
 				}
 			}

@@ -81,15 +81,15 @@ func (s *Sets[T, K, V, S]) Put(now time.Time, id T, key K, value V, source S) (a
 	return true
 }
 
-// Get returns the value of a member.
-func (s *Sets[T, K, V, S]) Get(now time.Time, id T, key K) (value V, ok bool) {
+// Get returns the value of a member and when it was last put.
+func (s *Sets[T, K, V, S]) Get(now time.Time, id T, key K) (value V, stamp time.Time, ok bool) {
 	s.pool.expire(now)
 	if t := s.topics[id]; t != nil {
 		if e := t.find(key); e != nil {
-			return e.payload.value, true
+			return e.payload.value, time.Unix(0, e.stamp), true
 		}
 	}
-	return value, false
+	return value, stamp, false
 }
 
 // Delete removes a member from a topic and reports whether it was there.
