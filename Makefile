@@ -1,0 +1,33 @@
+# make test         everything this machine can run, and a summary of it
+# make lint         gofmt, vet and staticcheck over every module
+# make cross        check and link for the systems that warren supports
+# make interop      the conversations with the real peers (node, npm)
+# make natlab       the NAT laboratory, twenty runs a pair (root, nftables); writes docs/nat.md
+# make fuzz         a short round of every fuzz target (WARREN_FUZZTIME=10s each)
+# make bench        the benchmarks of every package
+# make bench-peers  warren beside its peers in one run; writes docs/performance.md
+#
+# With WARREN_TEST_ALL=1 a skip is a failure.
+
+GO ?= go
+RUN := $(GO) run ./internal/testsum
+
+.PHONY: build test lint unit cross interop natlab fuzz bench bench-peers
+
+build:
+	$(GO) build -o bin/ ./cmd/warren
+
+test:
+	@$(RUN)
+
+lint unit cross interop fuzz:
+	@$(RUN) $@
+
+natlab:
+	$(GO) test -count=1 -timeout=0 -v ./natlab -args -runs 20 -write ../docs/nat.md
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-peers:
+	cd bench && $(GO) run ./cmd/peers -write ../docs/performance.md

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// testTimeout is for one package; the longest takes a minute or two.
+const testTimeout = "-timeout=10m"
+
+// unit runs the tests of the main module, but for the laboratory.
+func unit(r *repo, t *tally) {
+	list, err := r.command("go", "list", "-e", "./...").output()
+	if err != nil {
+		t.check("go list ./...", errors.New(list))
+		return
+	}
+	packages := slices.DeleteFunc(strings.Fields(list), func(p string) bool { return strings.HasSuffix(p, "/natlab") })
+	c := r.command("go", "test", "-vet=off", testTimeout)
+	if reason := noRace(r); reason != "" {
+		t.skip("the race detector", reason)
+	} else {
+		c.args = append(c.args, "-race")
+		c.env = []string{"CGO_ENABLED=1"}
+	}
+	c.args = append(c.args, packages...)
+	goTest(t, c)
+}
+
+// noRace says why the race detector cannot run.
+func noRace(r *repo) string {
+	if runtime.GOOS == "linux" && !slices.Contains([]string{"amd64", "arm64", "ppc64le", "s390x", "riscv64", "loong64"}, runtime.GOARCH) {
+		return "it does not know " + runtime.GOARCH
+	}
+	cc, err := r.command("go", "env", "CC").output()
+	if err != nil || cc == "" || !has(strings.Fields(cc)[0]) {
+		return "no C compiler (" + cc + ")"
+	}
+	return ""
+}
+
+// modules runs the tests of the other modules, but for those that need the
+// live peers.
+func modules(r *repo, t *tally) {
+	for _, dir := range r.modules() {
+		if r.rel(dir) == "interop" {
+			continue
+		}
+		goTest(t, command{dir: dir, args: []string{"go", "test", "-vet=off", testTimeout, "./..."}})
+	}
+}
+
+// interop installs the peers and runs the conversations with them.
+func interop(r *repo, t *tally) {
+	dir := filepath.Join(r.root, "interop")
+	for _, program := range []string{"node", "npm"} {
+		if !has(program) {
+			t.skip("the live peers", program+" is not installed")
+			return
+		}
+	}
+	if stale(filepath.Join(dir, "node_modules", ".package-lock.json"), filepath.Join(dir, "package-lock.json")) {
+		err := command{dir: dir, args: []string{"npm", "ci", "--ignore-scripts"}}.quiet()
+		t.check("npm ci", err)
+		if err != nil {
+			return
+		}
+	}
+	goTest(t, command{dir: dir, args: []string{"go", "test", "-vet=off", testTimeout, "-tags=interop", "./..."}})
+}
+
+// stale says whether target is missing or older than source.
+func stale(target, source string) bool {
+	made, err := os.Stat(target)
+	if err != nil {
+		return true
+	}
+	wanted, err := os.Stat(source)
+	return err == nil && made.ModTime().Before(wanted.ModTime())
+}
+
+// laboratory runs real processes in network namespaces, each pair once.
+func laboratory(r *repo, t *tally) {
+	dir := filepath.Join(r.root, "natlab")
+	if _, err := os.Stat(dir); err != nil {
+		return
+	}
+	if reason := noLaboratory(r); reason != "" {
+		t.skip("the NAT laboratory", reason)
+		return
+	}
+	goTest(t, command{dir: dir, args: []string{"go", "test", "-vet=off", "-count=1", testTimeout, "./..."}})
+}
+
+func noLaboratory(r *repo) string {
+	if runtime.GOOS != "linux" {
+		return "it needs Linux"
+	}
+	if os.Geteuid() != 0 {
+		return "not root"
+	}
+	for _, program := range []string{"ip", "nft", "unshare"} {
+		if !has(program) {
+			return program + " is not installed"
+		}
+	}
+	if err := r.command("unshare", "--net", "true").quiet(); err != nil {
+		return "network namespaces are not allowed here"
+	}
+	return ""
+}
+
+// cross checks every package and its tests for the systems that warren
+// supports, and links the program for each.
+func cross(r *repo, t *tally) {
+	out, err := os.MkdirTemp("", "warren-cross")
+	if err != nil {
+		t.check("cross", err)
+		return
+	}
+	defer os.RemoveAll(out)
+	for _, target := range []string{"linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64", "freebsd/amd64", "android/arm64"} {
+		system, arch, _ := strings.Cut(target, "/")
+		vet := r.command("go", "vet", "./...")
+		vet.env = []string{"CGO_ENABLED=0", "GOOS=" + system, "GOARCH=" + arch}
+		link := r.command("go", "build", "-o", out, "./cmd/warren")
+		link.env = vet.env
+		err := vet.quiet()
+		if err == nil {
+			err = link.quiet()
+		}
+		t.check(target, err)
+	}
+}
+
+// fuzz gives every fuzz target a short round; WARREN_FUZZTIME sets how short.
+func fuzz(r *repo, t *tally) {
+	rounds := os.Getenv("WARREN_FUZZTIME")
+	if rounds == "" {
+		rounds = "10s"
+	}
+	if _, err := time.ParseDuration(rounds); err != nil {
+		t.check("WARREN_FUZZTIME", err)
+		return
+	}
+	targets, err := fuzzTargets(r)
+	if err == nil && len(targets) == 0 {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		t.check("fuzz targets", err)
+		return
+	}
+	for _, f := range targets {
+		c := command{dir: f.dir, args: []string{"go", "test", "-vet=off", "-run=^$", "-fuzz=^" + f.name + "$", "-fuzztime=" + rounds, "."}}
+		t.check(fmt.Sprintf("%s %s", r.rel(f.dir), f.name), c.quiet())
+	}
+}
