@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 )
 
 // Default is this machine's network with everything that it offers.
@@ -38,10 +39,36 @@ func (m Machine) Listen(addr netip.AddrPort) (Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("udp: %w", err)
 	}
-	return newPlainConn(c)
+	conn, err := m.wrap(c)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("udp: %w", err)
+	}
+	return conn, nil
+}
+
+// wrap sets the options of a fresh socket and chooses its path.
+func (m Machine) wrap(c *net.UDPConn) (Conn, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	local := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	s := socket{c: c, raw: raw, local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port())}
+	if err := s.setOptions(); err != nil {
+		return nil, err
+	}
+	if !m.Plain {
+		offload := !m.NoOffload && os.Getenv("WARREN_NO_OFFLOAD") != "1"
+		if conn := newFastConn(s, offload); conn != nil {
+			return conn, nil
+		}
+	}
+	return newPlainConn(s), nil
 }
 
 // Addrs lists the unicast addresses of this machine's interfaces that are up.
+// Link-local IPv6 addresses bear the interface's name as zone.
 func (m Machine) Addrs() ([]netip.Addr, error) {
 	ifaces, err := net.Interfaces()
 	if err != nil {
@@ -66,7 +93,7 @@ func (m Machine) Addrs() ([]netip.Addr, error) {
 				continue
 			}
 			ip = ip.Unmap()
-			if ip.IsLinkLocalUnicast() && ip.Is6() {
+			if ip.Is6() && ip.IsLinkLocalUnicast() {
 				ip = ip.WithZone(i.Name)
 			}
 			out = append(out, ip)
@@ -76,6 +103,4 @@ func (m Machine) Addrs() ([]netip.Addr, error) {
 }
 
 // Watch implements [Network].
-func (m Machine) Watch(ctx context.Context) <-chan struct{} {
-	return watchPolling(ctx, m.Addrs)
-}
+func (m Machine) Watch(ctx context.Context) <-chan struct{} { return watch(ctx) }

@@ -5,63 +5,37 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 )
 
-// defaultTTL is the hop limit of a datagram that asks for none.
-const defaultTTL = 64
-
-// maxPlain is the longest datagram that a buffer of the pool holds; longer ones
-// arrive cut, as they do in the reference (docs/spec/udx.md §4).
-const maxPlain = 2048
-
-var plainBuffers = sync.Pool{New: func() any { return new([maxPlain]byte) }}
+var plainBuffers = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
 // plainConn is a socket that uses what package net offers, a system call for a
 // datagram. Safe for concurrent use, with one reader.
 type plainConn struct {
-	c     *net.UDPConn
-	local netip.AddrPort
-	wait  waiter
+	socket
+	wait waiter
 
-	lent *[maxPlain]byte // what the last ReadBatch handed out; owned by the reader
+	lent *[maxDatagram]byte // what the last ReadBatch handed out; owned by the reader
 
-	// A hop limit is an option of the whole socket, so a datagram that has its
-	// own goes alone.
+	// A hop limit is an option of the whole socket here, so a datagram that has
+	// its own goes alone.
 	ttl    sync.RWMutex
 	setTTL func(int) error
 }
 
-func newPlainConn(c *net.UDPConn) (Conn, error) {
-	pc := &plainConn{c: c, local: localAddr(c)}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	pc.wait.init(raw)
-	if pc.local.Addr().Is4() {
-		pc.setTTL = ipv4.NewPacketConn(c).SetTTL
+func newPlainConn(s socket) Conn {
+	c := &plainConn{socket: s}
+	c.wait.init(s.raw)
+	if s.local.Addr().Is4() {
+		c.setTTL = ipv4.NewPacketConn(s.c).SetTTL
 	} else {
-		pc.setTTL = ipv6.NewPacketConn(c).SetHopLimit
+		c.setTTL = ipv6.NewPacketConn(s.c).SetHopLimit
 	}
-	return pc, nil
-}
-
-func localAddr(c *net.UDPConn) netip.AddrPort {
-	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
-
-func (c *plainConn) LocalAddr() netip.AddrPort { return c.local }
-
-func (c *plainConn) Close() error {
-	if err := c.c.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
+	return c
 }
 
 func (c *plainConn) ReadBatch(batch []Datagram) (int, error) {
@@ -72,13 +46,16 @@ func (c *plainConn) ReadBatch(batch []Datagram) (int, error) {
 	if len(batch) == 0 {
 		return 0, nil
 	}
-	for {
+	for failures := 0; ; failures++ {
+		if failures > maxReadFailures {
+			time.Sleep(readFailurePause)
+		}
 		if err := c.wait.readable(); errors.Is(err, net.ErrClosed) {
 			return 0, net.ErrClosed
 		}
-		buf := plainBuffers.Get().(*[maxPlain]byte)
+		buf := plainBuffers.Get().(*[maxDatagram]byte)
 		n, peer, err := c.c.ReadFromUDPAddrPort(buf[:])
-		if err == nil || n > 0 {
+		if err == nil || n > 0 { // Windows reports one that it cut with an error
 			c.lent = buf
 			batch[0] = Datagram{
 				Payload: buf[:n:n],
