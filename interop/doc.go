@@ -25,6 +25,9 @@
 //
 //   - hyperdht.js: networks, nodes, servers, connections, records, topics
 //   - dhtrpc.js: dht-rpc nodes with the README's key-value store, requests, queries
+//   - udx.js, secretstream.js: bare UDX streams (three versions of libudx), secret
+//     streams over TCP, protomux channels
+//   - mainline.js, v2.js: bittorrent-dht, and dht-rpc 2.3.0 with the wire of 1.x
 //   - lib.js: the loop, the handles and the commands on streams ("stream.send"
 //     and so on); a new script needs little more than a call of its serve
 //

@@ -51,6 +51,9 @@ type Node struct {
 	Bootstrapped bool   `json:"bootstrapped"`
 }
 
+// Addr is where the node is bound.
+func (n Node) Addr() Addr { return Addr{Host: n.Host, Port: n.Port, ID: n.ID} }
+
 // An Addr is a UDP address in a script's words.
 type Addr struct {
 	Host string `json:"host"`

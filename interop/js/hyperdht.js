@@ -1,6 +1,7 @@
 // A HyperDHT peer: networks, nodes, servers, connections and records.
 // Command line: nothing. Commands: the table at the end of this file.
 const DHT = require('hyperdht')
+const { Server: RelayServer } = require('blind-relay')
 const { serve, emit, hex, Handles, Wire, streamMethods } = require('./lib')
 
 const handles = new Handles()
@@ -106,6 +107,21 @@ function connect({ node, key, seed, mode, bytes, patternSeed, options = {} }) {
   return { stream: addConn(stream, { mode, bytes, seed: patternSeed }) }
 }
 
+// relay {node, seed}: a blind relay, as a server of that key pair.
+async function relay({ node, seed }) {
+  const dht = handles.get(node)
+  const blind = new RelayServer({ createStream: (opts) => dht.createRawStream({ ...opts, framed: true }) })
+  const server = dht.createServer({ shareLocalAddress: false }, (stream) => {
+    const session = blind.accept(stream, { id: stream.remotePublicKey })
+    session.on('error', () => {})
+    stream.on('error', () => {})
+  })
+  const keys = keyPair(seed)
+  await server.listen(keys)
+  server.blind = blind
+  return { server: handles.add('server', server), publicKey: keys.publicKey, ...describeServer(server) }
+}
+
 async function collect(query, row) {
   const rows = []
   for await (const r of query) rows.push(row(r))
@@ -146,6 +162,8 @@ serve({
   'server.info': ({ server }) => describeServer(handles.get(server)),
   'server.refresh': ({ server }) => void handles.get(server).refresh(),
   'server.close': ({ server }) => handles.get(server).close(),
+  relay,
+  'relay.stats': ({ server }) => handles.get(server).blind.stats,
   connect,
   'conn.info': ({ stream }) => describeConn(handles.get(stream).stream),
 
