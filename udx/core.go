@@ -1,0 +1,301 @@
+package udx
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/warren-dht/warren/internal/seq"
+)
+
+// A core is one stream's protocol without lock, clock and socket: packets and
+// the time go in, packets and the time of the next deadline come out. Call
+//
+//	input(now, packet)   for every packet of a batch, then
+//	settle(now)          once, to detect losses and update the windows,
+//	expire(now)          when deadline() has come,
+//	output(now, batch)   after any of these, and after write or finish,
+//	                     again while it says that there is more.
+//
+// When err or done is set the stream is over. Owned by its Stream, under its lock.
+type core struct {
+	id        uint32
+	remoteID  uint32
+	remote    netip.AddrPort
+	connected bool
+
+	snd      sendQueue
+	peerRwnd int        // what the peer last said it has room for, in bytes
+	wl1, wl2 seq.Number // SND.WL1, SND.WL2: seq and ack of the packet that said so
+	rttEst   rttEstimator
+	minRTT   seq.MinFilter[time.Duration]
+	rack     rack
+	sampler  rateSampler
+	cc       controller
+	bbr      bbr
+	pace     pacer
+	mtu      mtuSearch
+	overhead int
+
+	recovery recoveryState
+	high     seq.Number // recovery ends when more than this is acknowledged
+	lost     int        // packets lost that congestion control has not been told of
+	finished bool       // the END is queued
+
+	rcv receiver
+
+	// A change of the remote address is complete when changeSeq is acknowledged.
+	changing  bool
+	changeSeq seq.Number
+
+	step   batchStep
+	timers timers
+
+	err  error // why the stream is over
+	done bool  // it is: both directions have ended, or err is set
+
+	stats Stats
+}
+
+// A batchStep is what the packets of one batch did.
+type batchStep struct {
+	begun    bool
+	advanced bool          // the cumulative acknowledgement did
+	inflight int           // packets, at the beginning
+	acked    int           // packets newly acknowledged
+	rtt      time.Duration // of the newest of them; 0: none
+}
+
+// newCore returns a stream's core in its first state (docs/spec/udx.md §2.1).
+func newCore(id uint32, start, ack seq.Number, maxWindow int) core {
+	c := core{
+		id:       id,
+		snd:      newSendQueue(start),
+		wl1:      ack,
+		wl2:      start,
+		peerRwnd: DefaultMaxWindow,
+		sampler:  newRateSampler(),
+		bbr:      *newBBR(),
+		mtu:      newMTUSearch(),
+		overhead: overhead6,
+	}
+	c.rcv.next = ack
+	c.rcv.max = max(maxWindow, fullPacket)
+	c.rcv.limit = min(initialWindow, c.rcv.max)
+	c.rcv.advertised = c.rcv.limit
+	return c
+}
+
+// init is the part of construction that needs the core's final address.
+func (c *core) init() { c.cc = &c.bbr }
+
+// mss is the largest payload of a new packet.
+func (c *core) mss() int { return c.mtu.size - c.overhead }
+
+// connect sets the remote end.
+func (c *core) connect(remoteID uint32, remote netip.AddrPort) {
+	c.remoteID, c.remote, c.connected = remoteID, remote, true
+	c.overhead = overhead(remote.Addr())
+	c.snd.recut(c.mss())
+}
+
+// changeRemote directs everything that follows, retransmissions as well, to
+// another remote end (§2.10). It reports whether the change is complete already.
+func (c *core) changeRemote(remoteID uint32, remote netip.AddrPort) bool {
+	c.mtu = newMTUSearch()
+	c.connect(remoteID, remote)
+	c.changeSeq = c.snd.nxt
+	c.changing = c.changeSeq != c.snd.una
+	return !c.changing
+}
+
+// fail ends the stream with an error.
+func (c *core) fail(err error) {
+	if !c.done {
+		c.err, c.done = err, true
+	}
+}
+
+// release drops what the core holds, but not what the reader has still to read.
+func (c *core) release() {
+	c.snd.clear()
+	c.rcv.ooo.clear()
+	c.timers = timers{}
+}
+
+// input takes a packet that came for this stream (§2.4).
+func (c *core) input(now instant, p *packet) {
+	c.stats.BytesReceived += uint64(headerSize + int(p.offset) + len(p.payload))
+	c.stats.PacketsReceived++
+	c.timers.heard = now
+	if !c.step.begun {
+		c.step.begun, c.step.inflight = true, c.snd.flight.n
+	}
+	if p.flags&flagHeartbeat != 0 {
+		c.rcv.ackNow = true
+		return
+	}
+	ahead := p.seq.Sub(c.rcv.next)
+	owed := c.rcv.ackState
+	if p.flags&(flagData|flagEnd) != 0 {
+		c.rcv.receive(now, p)
+	}
+	if p.flags&flagDestroy != 0 && ahead >= 0 && ahead < maxAhead {
+		c.fail(errReset)
+		return
+	}
+	if c.snd.nxt.Less(p.ack) {
+		c.rcv.ackState = owed // §2.4: acknowledges what was never sent; no answer
+		return
+	}
+	if !p.ack.Less(c.snd.una) && (c.wl1.Less(p.seq) || c.wl1 == p.seq && !p.ack.Less(c.wl2)) {
+		c.peerRwnd, c.wl1, c.wl2 = int(p.rwnd), p.seq, p.ack
+	}
+	if c.snd.una.Less(p.ack) {
+		c.acknowledge(now, p.ack)
+	}
+	if len(p.sacks) > 0 {
+		c.acknowledgeBlocks(now, p)
+	}
+}
+
+// acknowledge takes a cumulative acknowledgement that is known to be ahead of
+// SND.UNA and not ahead of SND.NXT.
+func (c *core) acknowledge(now instant, ack seq.Number) {
+	for n := c.snd.una; n != ack; n++ {
+		if p := c.snd.at(n); p.state != packetAcked {
+			c.delivered(now, p)
+		}
+	}
+	c.snd.advance(ack)
+	c.step.advanced = true
+	if c.recovery != stateOpen && c.high.Less(ack) {
+		c.recovery = stateOpen
+	}
+	if c.changing && !ack.Less(c.changeSeq) {
+		c.changing = false
+	}
+}
+
+// sackBudget bounds the work that the blocks of one packet make.
+const sackBudget = 1 << 14
+
+// acknowledgeBlocks takes the packet's SACK blocks. Each is checked alone; a bad
+// one is skipped (§3.6).
+func (c *core) acknowledgeBlocks(now instant, p *packet) {
+	budget := sackBudget
+	for i := range p.sackBlocks() {
+		r := p.sackBlock(i)
+		if r.Start.Less(c.snd.una) || !r.Start.Less(r.End) || c.snd.nxt.Less(r.End) {
+			c.stats.BadBlocks++
+			continue
+		}
+		for n := r.Start; n.Less(r.End); {
+			if budget--; budget < 0 {
+				return
+			}
+			s := c.snd.at(n)
+			if s.state == packetAcked {
+				n = s.next // the end of the run, as far as it was known
+				continue
+			}
+			c.delivered(now, s)
+			n++
+		}
+		first := c.snd.at(r.Start)
+		first.next = seq.Max(first.next, r.End)
+	}
+}
+
+// delivered notes that the peer has packet p.
+func (c *core) delivered(now instant, p *sentPacket) {
+	if !c.snd.acked(p) {
+		return
+	}
+	p.next = p.seq + 1
+	c.step.acked++
+	if p.probe {
+		c.mtu.acked()
+	}
+	c.mtu.started = true
+	if p.sends == 1 {
+		// The newest packet's round trip stands for the batch: it is the one
+		// without the delay of acknowledgements that were held back.
+		if rtt := max(now.sub(p.sentAt), 1); c.step.rtt == 0 || rtt < c.step.rtt {
+			c.step.rtt = rtt
+		}
+	}
+	c.sampler.acked(now, p.sentAt, &p.rate)
+	c.rack.delivered(now, p, c.minRTT.Value())
+}
+
+// minRTTWindow is how long the smallest round trip is believed.
+const minRTTWindow = 300 * time.Second
+
+// settle ends a batch of packets: it detects losses, lets congestion control
+// see what happened, and sets the timers.
+func (c *core) settle(now instant) {
+	st := c.step
+	c.step = batchStep{}
+	if st.rtt > 0 {
+		c.rttEst.sample(st.rtt)
+		c.minRTT.Update(int64(minRTTWindow), int64(now), st.rtt)
+		c.timers.sampled = true
+	}
+	if st.acked > 0 {
+		c.detect(now)
+		c.adapt(now, &st)
+	}
+	c.timers.afterAck(c, now, st.acked > 0, st.advanced)
+}
+
+// detect looks for lost packets.
+func (c *core) detect(now instant) {
+	before := c.snd.lost.n
+	serious := 0
+	c.timers.reorder = c.rack.detect(now, &c.snd, c.minRTT.Value(), func(p *sentPacket) {
+		if !c.lostProbe(p) {
+			serious++
+		}
+	})
+	c.lost += serious
+	c.stats.PacketsLost += uint64(c.snd.lost.n - before)
+	if serious > 0 && c.recovery == stateOpen {
+		c.recovery = stateRecovery
+		c.high = c.snd.nxt
+		c.cc.onRecovery()
+		c.stats.Recoveries++
+	}
+}
+
+// lostProbe reports whether p, which is lost, was a probe of the path's MTU,
+// whose loss says nothing about congestion.
+func (c *core) lostProbe(p *sentPacket) bool {
+	if !p.probe {
+		return false
+	}
+	p.probe = false
+	c.mtu.lost()
+	return true
+}
+
+// adapt runs congestion control.
+func (c *core) adapt(now instant, st *batchStep) {
+	if st.inflight == 0 {
+		return
+	}
+	lost := c.lost
+	c.lost = 0
+	ev := ackEvent{
+		sampler:  &c.sampler,
+		sample:   c.sampler.finish(now, c.minRTT.Value()),
+		acked:    st.acked,
+		lost:     lost,
+		inflight: c.snd.flight.n,
+		rtt:      st.rtt,
+		smoothed: c.rttEst.smoothed,
+		recovery: c.recovery,
+		mss:      c.mss(),
+	}
+	c.cc.onAck(now, &ev)
+	c.pace.setRate(now, c.cc.rate())
+}

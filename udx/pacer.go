@@ -1,0 +1,59 @@
+package udx
+
+import "time"
+
+const (
+	// pacingQuantum is how much of the rate is released at once: timers are
+	// not finer, and trains of packets need segments to be made of.
+	pacingQuantum = time.Millisecond
+	// minPacingBurst is released however slow the rate is.
+	minPacingBurst = 2 * 1472
+	// noPacingBelow is the round trip under which windows alone are enough
+	// (docs/spec/udx.md §8.4): a loopback or a LAN.
+	noPacingBelow = time.Millisecond
+)
+
+// A pacer spreads transmissions over time: a token bucket of bytes. Unlike the
+// reference's it adds up (§3.11), and an idle time buys no more than a burst.
+// A value owned by a core.
+type pacer struct {
+	rate   float64 // bytes per second; 0: unlimited
+	budget float64 // bytes that may be sent now; may be overdrawn by one packet
+	last   instant
+}
+
+func (p *pacer) burst() float64 {
+	return max(minPacingBurst, p.rate*2*pacingQuantum.Seconds())
+}
+
+// setRate changes the rate; what was earned under the old one stays.
+func (p *pacer) setRate(now instant, rate float64) {
+	p.advance(now)
+	p.rate = rate
+}
+
+func (p *pacer) advance(now instant) {
+	if p.rate > 0 && p.last != 0 {
+		p.budget = min(p.budget+p.rate*now.sub(p.last).Seconds(), p.burst())
+	} else {
+		p.budget = p.burst()
+	}
+	p.last = now
+}
+
+// ready reports whether a packet may leave now.
+func (p *pacer) ready() bool { return p.rate == 0 || p.budget > 0 }
+
+// sent takes a packet out of the bucket.
+func (p *pacer) sent(size int) {
+	if p.rate > 0 {
+		p.budget -= float64(size)
+	}
+}
+
+// next returns when a quantum will be there after the bucket ran dry.
+func (p *pacer) next() instant {
+	want := min(p.rate*pacingQuantum.Seconds(), p.burst()/2)
+	wait := time.Duration((want - p.budget) / p.rate * float64(time.Second))
+	return p.last.add(max(wait, 100*time.Microsecond))
+}

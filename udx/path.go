@@ -1,0 +1,202 @@
+package udx
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/warren-dht/warren/internal/seq"
+	"github.com/warren-dht/warren/udp"
+)
+
+// A path is a socket of ours and an address of the peer's.
+type path struct {
+	conn   udp.Conn
+	remote netip.AddrPort
+}
+
+// maxAcceptedPaths bounds how many paths the Accept hook's consent is remembered
+// for; the oldest is asked about again.
+const maxAcceptedPaths = 4
+
+// paths are those that a stream takes packets from. The reference checks the
+// socket only, never the address (docs/spec/udx.md §1.6); see DEVIATIONS.md.
+type paths struct {
+	current, previous path
+	accepted          []path
+}
+
+func (ps *paths) known(p path) bool {
+	if p == ps.current || p == ps.previous {
+		return p.conn != nil
+	}
+	for _, a := range ps.accepted {
+		if a == p {
+			return true
+		}
+	}
+	return false
+}
+
+// accept remembers the consent to a path.
+func (ps *paths) accept(p path) {
+	if ps.known(p) {
+		return
+	}
+	if len(ps.accepted) == maxAcceptedPaths {
+		ps.accepted = append(ps.accepted[:0], ps.accepted[1:]...)
+	}
+	ps.accepted = append(ps.accepted, p)
+}
+
+// intake remembers, for one batch, the path that was rejected last.
+type intake struct {
+	stream   *Stream
+	rejected path
+}
+
+// admit asks the Accept hook about a path. s is locked, but not meanwhile. It
+// reports whether the packet is to be processed.
+func (s *Stream) admit(from path, in *intake) bool {
+	if s.accept == nil || in.stream == s && in.rejected == from {
+		return false
+	}
+	s.mu.Unlock()
+	ok := s.accept(from.conn, from.remote)
+	s.mu.Lock()
+	if !ok {
+		in.stream, in.rejected = s, from
+		return false
+	}
+	s.paths.accept(from)
+	return !s.core.done
+}
+
+// ConnectOptions are what else both ends must agree on.
+type ConnectOptions struct {
+	// Ack is the number of the peer's first packet (its StreamConfig.Seq). It
+	// has no effect when packets have come already.
+	Ack uint32
+}
+
+// Connect tells the stream its peer: the socket to send from, the peer's stream
+// id and its address. Nothing is sent unless something was written, or packets
+// came, before. It may be called from the stream's Accept hook.
+func (s *Stream) Connect(conn udp.Conn, remoteID uint32, remote netip.AddrPort, opts ConnectOptions) error {
+	remote, err := checkPath(conn, remote)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	c := &s.core
+	switch {
+	case c.done:
+		return c.cause()
+	case c.connected:
+		return ErrConnected
+	}
+	if c.rcv.next == 0 && len(c.rcv.ooo.have) == 0 {
+		c.rcv.next = seq.Number(opts.Ack)
+		c.wl1 = c.rcv.next
+	}
+	c.connect(remoteID, remote)
+	s.setRoute(conn, remoteID, remote)
+	s.flushAlone(s.mux.clock.now())
+	return nil
+}
+
+func checkPath(conn udp.Conn, remote netip.AddrPort) (netip.AddrPort, error) {
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	if conn == nil || !remote.IsValid() || remote.Port() == 0 {
+		return remote, errBadAddress
+	}
+	return remote, nil
+}
+
+func (s *Stream) setRoute(conn udp.Conn, remoteID uint32, remote netip.AddrPort) {
+	s.paths.previous = s.paths.current
+	s.paths.current = path{conn, remote}
+	s.route.Store(&route{conn, remoteID, remote})
+}
+
+// ChangeRemote moves a connected stream to another path, from a relay to the
+// peer itself for example: another socket, another id, another address. What is
+// sent from now on, retransmissions included, goes there; packets from the old
+// path are still taken. The channel is closed when what was sent before is
+// acknowledged, which also means that the path works; watch Done as well. The
+// peer is not told: it has to do the same.
+func (s *Stream) ChangeRemote(conn udp.Conn, remoteID uint32, remote netip.AddrPort) (<-chan struct{}, error) {
+	remote, err := checkPath(conn, remote)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	c := &s.core
+	switch {
+	case c.done:
+		return nil, c.cause()
+	case !c.connected:
+		return nil, ErrNotConnected
+	case c.changing:
+		return nil, ErrChanging
+	}
+	done := make(chan struct{})
+	s.changed = done
+	c.changeRemote(remoteID, remote)
+	s.setRoute(conn, remoteID, remote)
+	s.flushAlone(s.mux.clock.now())
+	return done, nil
+}
+
+// relayIdleTime is how long a relayed stream may go without a packet: nothing in
+// the protocol ends a relay (docs/spec/udx.md §10, 23).
+const relayIdleTime = 2 * time.Minute
+
+// RelayTo forwards every packet that comes for s to target's peer, with no more
+// than the stream id changed (docs/spec/udx.md §2.9); for both directions call it
+// on both. The relay neither acknowledges nor sees the streams' ends: s is over
+// when a DESTROY passes, when nothing came for two minutes, or with target; and
+// whoever relays should destroy both when it is done. Packets that come before
+// target is connected are dropped.
+func (s *Stream) RelayTo(target *Stream) error {
+	m := s.mux
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if target.mux != m || m.streams[s.id] != s || m.streams[target.id] != target {
+		return errNotHere
+	}
+	if !s.relay.CompareAndSwap(nil, target) {
+		return errRelayed
+	}
+	m.relayed[target] = append(m.relayed[target], s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := m.clock.now()
+	s.core.timers.heard = now
+	m.timers.arm(now, s, s.deadline())
+	return nil
+}
+
+// forward sends a datagram on to the target's peer. s is locked. The payload
+// stays borrowed until the batch is written, at the end of HandleBatch.
+func (s *Stream) forward(now instant, target *Stream, d udp.Datagram, b *batch) {
+	c := &s.core
+	c.stats.PacketsReceived++
+	c.stats.BytesReceived += uint64(len(d.Payload))
+	c.timers.heard = now
+	r := target.route.Load()
+	if r == nil {
+		return
+	}
+	destroy := flags(d.Payload[offFlags])&flagDestroy != 0
+	setStreamID(d.Payload, r.remoteID)
+	b.use(r.conn)
+	if b.full() {
+		b.write()
+	}
+	b.add(d.Payload, r.remote)
+	if destroy {
+		c.fail(errReset)
+	}
+}

@@ -1,0 +1,155 @@
+package udx
+
+import (
+	"time"
+
+	"github.com/warren-dht/warren/internal/seq"
+)
+
+const (
+	// maxAckDelay is how long the acknowledgement of a lone small packet may
+	// wait for data to ride on (docs/spec/udx.md §6).
+	maxAckDelay = time.Millisecond
+	// fullPacket is the smallest window ever advertised but 0: older peers take
+	// less than a packet of theirs for a closed one.
+	fullPacket = 1452
+	// initialWindow is the receive window of a new stream, in bytes.
+	initialWindow = 512 << 10
+	// DefaultMaxWindow is the receive window that a stream may grow to, in
+	// bytes: what the reference always advertises.
+	DefaultMaxWindow = 4 << 20
+)
+
+// A receiver is the receiving half of a stream. Owned by a core.
+//
+//	          RCV.NXT
+//	-------------|---------|======|----|===|------
+//	 in the queue| missing | out of order  |
+type receiver struct {
+	next  seq.Number // RCV.NXT
+	queue byteQueue  // in order, unread
+	ooo   reassembly
+
+	ended bool // everything up to the END has come
+
+	// discard drops data instead of queueing it: nobody will read.
+	discard bool
+
+	// Flow control: limit is the most that is kept for the reader; it doubles
+	// each time the reader has taken as much, quickly, up to max.
+	limit, max int
+	advertised int // window in the last packet sent, less what came since
+	taken      int // read since the limit last grew
+	takenSince instant
+
+	ackState
+}
+
+// ackState says when an acknowledgement is owed.
+type ackState struct {
+	unacked int     // packets in order since the last one
+	ackNow  bool    // at the end of the batch
+	ackAt   instant // at the latest; 0: none owed so
+}
+
+// window is the receive window to advertise: what is free, never a sliver.
+func (r *receiver) window() int {
+	free := r.limit - r.queue.size - r.ooo.charge()
+	if free < fullPacket {
+		return 0
+	}
+	return free
+}
+
+// receive takes a packet with DATA or END, and decides when to acknowledge it.
+func (r *receiver) receive(now instant, p *packet) {
+	data := p.flags&flagData != 0
+	switch {
+	case p.seq.Less(r.next) || r.ended:
+		r.ackNow = true // a duplicate: its acknowledgement was lost
+		return
+	case p.seq == r.next && data && r.queue.size >= r.limit+largeSlab && !r.discard:
+		r.ackNow = true // pushed into a closed window
+		return
+	}
+	if p.flags&flagEnd != 0 {
+		r.ackNow = true
+	}
+	if p.seq != r.next {
+		// §7 (b): what is not kept is not acknowledged either.
+		r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4)
+		r.ackNow = true
+		return
+	}
+	r.next++
+	if data {
+		r.deliver(p.payload)
+	}
+	r.unacked++
+	r.advertised = max(r.advertised-len(p.payload), 0)
+	if r.unacked == 1 && len(p.payload) < fullPacket-320 && !r.ackNow {
+		// 320: a packet of the smallest path is full as well.
+		r.ackAt = now.add(maxAckDelay)
+	} else {
+		r.ackNow = true
+	}
+	r.drain(p.flags)
+}
+
+// drain delivers what follows the packet that came, whose flags are given.
+func (r *receiver) drain(fl flags) {
+	for {
+		if fl&flagEnd != 0 {
+			r.ended = true
+			r.ooo.clear()
+			return
+		}
+		c := r.ooo.take(r.next)
+		if c == nil {
+			return
+		}
+		r.next++
+		r.ackNow = true // a hole was filled
+		if c.flags&flagData != 0 {
+			r.deliver(c.b[:c.size])
+		}
+		fl = c.flags
+		cellPool.Put(c)
+	}
+}
+
+func (r *receiver) deliver(b []byte) {
+	if !r.discard {
+		r.queue.write(b)
+	}
+}
+
+// read moves bytes to the reader. It reports whether the peer should be told of
+// the window that opened.
+func (r *receiver) read(p []byte, now func() instant, rtt time.Duration) (n int, update bool) {
+	n = r.queue.read(p)
+	if r.taken += n; r.taken >= r.limit && r.limit < r.max {
+		r.grow(now(), rtt)
+	}
+	w := r.window()
+	return n, r.advertised < r.limit/2 && w-r.advertised >= max(r.limit/4, fullPacket)
+}
+
+// grow widens the window for a reader that keeps up with a path that fills it:
+// one that took a whole window within four round trips, as far as they are known.
+func (r *receiver) grow(now instant, rtt time.Duration) {
+	quick := 4 * max(rtt, maxAckDelay)
+	if rtt == 0 || r.takenSince == 0 || now.sub(r.takenSince) <= quick {
+		r.limit = min(2*r.limit, r.max)
+	}
+	r.taken, r.takenSince = 0, now
+}
+
+// owes reports whether an acknowledgement is due.
+func (r *receiver) owes(now instant) bool { return r.ackNow || r.ackAt.reached(now) }
+
+// acked notes that a packet with the present state went out.
+func (r *receiver) acked(window int) {
+	r.ackState = ackState{}
+	r.advertised = window
+}
