@@ -1,0 +1,54 @@
+package hyperdht
+
+import (
+	"time"
+
+	"github.com/warren-dht/warren/nat"
+)
+
+// Constants of punching (spec §2.4, §7.4).
+const (
+	lowTTL          = 5 // opens our NAT and dies on the way
+	consistentTicks = 10
+	birthdaySockets = 256
+	randomProbes    = 1750
+	maxReopens      = 3
+)
+
+// Tuning of ours. The reference sends its random probes 20 ms apart; what they
+// search is a birthday collision, so the rate is the speed.
+const (
+	consistentPace = time.Second
+	randomPace     = 5 * time.Millisecond
+)
+
+// A strategy is how one side punches.
+type strategy int
+
+const (
+	cannotPunch  strategy = iota
+	punchSteady           // each side knows the other's address: a few punches to it
+	punchRandom           // the other's port is random: probe random ports of its host
+	punchManyWay          // our port is random: probe its address from many sockets
+)
+
+// planPunch is the decision matrix (spec §7.4): what the side with the class
+// own does to reach the side with the class remote. Open counts as consistent.
+func planPunch(own, remote nat.Class) strategy {
+	consistent := func(c nat.Class) bool { return c == nat.Consistent || c == nat.Open }
+	switch {
+	case consistent(own) && consistent(remote):
+		return punchSteady
+	case consistent(own) && remote == nat.Random:
+		return punchRandom
+	case own == nat.Random && consistent(remote):
+		return punchManyWay
+	}
+	return cannotPunch
+}
+
+// unstable reports whether a puncher should try its luck with another socket:
+// it knows nothing, or both sides are random and a punch is hopeless.
+func unstable(own, remote nat.Class) bool {
+	return own == nat.Unknown || own == nat.Random && remote == nat.Random
+}

@@ -1,0 +1,137 @@
+package hyperdht
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/warren-dht/warren/udp"
+)
+
+// maxPunchSockets bounds the sockets that a node has open for punching, over
+// all its attempts: one birthday punch takes 256.
+const maxPunchSockets = 448
+
+// lingerTime is how long a socket stays open after the stream that it carried
+// has ended, to acknowledge a last END that is sent again.
+const lingerTime = 5 * time.Second
+
+// A socketPool opens the extra sockets of a node: one for each punch, more for
+// a birthday punch. All of them feed the node's streams and its RPC. Safe for
+// concurrent use.
+type socketPool struct {
+	network udp.Network
+	host    netip.Addr
+	after   []udp.Handler // asked before and after the socket's own handler
+	before  []udp.Handler
+
+	mu     sync.Mutex
+	closed bool
+	open   map[*punchSocket]struct{}
+	wg     sync.WaitGroup
+
+	added, removed atomic.Uint64
+}
+
+// A punchSocket is an extra socket. It belongs to one user at a time, and is
+// closed by that user's release.
+type punchSocket struct {
+	udp.Conn
+	pool    *socketPool
+	punched atomic.Pointer[func(from netip.AddrPort)]
+	timer   *time.Timer // guarded by pool.mu
+}
+
+// acquire opens a socket. Each datagram of at most one byte is given to punched,
+// on the socket's reader.
+func (p *socketPool) acquire(punched func(s *punchSocket, from netip.AddrPort)) (*punchSocket, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if len(p.open) >= maxPunchSockets {
+		return nil, errTooManySockets
+	}
+	conn, err := p.network.Listen(netip.AddrPortFrom(p.host, 0))
+	if err != nil {
+		return nil, err
+	}
+	s := &punchSocket{Conn: conn, pool: p}
+	if punched != nil {
+		f := func(from netip.AddrPort) { punched(s, from) }
+		s.punched.Store(&f)
+	}
+	p.open[s] = struct{}{}
+	p.added.Add(1)
+	handlers := append(append(append([]udp.Handler{}, p.before...), s), p.after...)
+	p.wg.Go(func() { udp.Serve(conn, handlers...) })
+	return s, nil
+}
+
+// HandleBatch takes the punches: datagrams of no or one byte.
+func (s *punchSocket) HandleBatch(_ udp.Conn, batch []udp.Datagram) []udp.Datagram {
+	rest := batch[:0]
+	for _, d := range batch {
+		if len(d.Payload) > 1 {
+			rest = append(rest, d)
+		} else if f := s.punched.Load(); f != nil {
+			(*f)(d.Peer)
+		}
+	}
+	return rest
+}
+
+// punch sends one punch; ttl 0 is the default.
+func (s *punchSocket) punch(to netip.AddrPort, ttl uint8) {
+	s.WriteBatch([]udp.Datagram{{Payload: punchByte[:], Peer: to, TTL: ttl}})
+}
+
+var punchByte = [1]byte{0}
+
+// mute stops the socket's interest in punches.
+func (s *punchSocket) mute() { s.punched.Store(nil) }
+
+// release closes the socket.
+func (s *punchSocket) release() {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closeLocked(s)
+}
+
+// releaseLater closes the socket after it has lingered.
+func (s *punchSocket) releaseLater() {
+	s.mute()
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, open := p.open[s]; open && s.timer == nil {
+		s.timer = time.AfterFunc(lingerTime, s.release)
+	}
+}
+
+func (p *socketPool) closeLocked(s *punchSocket) {
+	if _, open := p.open[s]; !open {
+		return
+	}
+	delete(p.open, s)
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mute()
+	s.Close()
+	p.removed.Add(1)
+}
+
+// close closes all sockets and waits for their readers.
+func (p *socketPool) close() {
+	p.mu.Lock()
+	p.closed = true
+	for s := range p.open {
+		p.closeLocked(s)
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
