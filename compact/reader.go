@@ -211,6 +211,13 @@ func (r *Reader) AppendAddrs6(as []netip.AddrPort) []netip.AddrPort {
 // copying. A value.
 type Addrs struct{ b []byte }
 
+// AddrsOf takes the elements of an array as they lie in a message, six bytes
+// each, without the count before them.
+func AddrsOf(b []byte) Addrs { return Addrs{b[:len(b)/AddrSize*AddrSize]} }
+
+// Bytes returns the elements as they lie in the message.
+func (a Addrs) Bytes() []byte { return a.b }
+
 // Len returns the number of addresses.
 func (a Addrs) Len() int { return len(a.b) / AddrSize }
 

@@ -1,0 +1,162 @@
+package dhtrpc
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// resolveAge is how long the address of a bootstrap node's name is kept. The
+// reference asks the system's resolver for each query.
+const resolveAge = 5 * time.Minute
+
+// A resolver finds the addresses of the bootstrap nodes. Safe for concurrent
+// use.
+type resolver struct {
+	node *Node
+
+	mu    sync.Mutex
+	found map[string]resolved
+}
+
+type resolved struct {
+	addr netip.AddrPort
+	at   time.Time
+}
+
+// all returns the addresses of the bootstrap nodes that can be found, asking
+// for them all at once.
+func (r *resolver) all(ctx context.Context) []netip.AddrPort {
+	nodes := r.node.core.boot // never changes
+	addrs := make([]netip.AddrPort, len(nodes))
+	var wg sync.WaitGroup
+	for i, b := range nodes {
+		if ip, err := netip.ParseAddr(b.host); err == nil && !b.suggested.IsValid() {
+			addrs[i] = netip.AddrPortFrom(ip, b.port)
+			continue
+		}
+		wg.Go(func() { addrs[i] = r.one(ctx, b) })
+	}
+	wg.Wait()
+	out := addrs[:0]
+	for _, a := range addrs {
+		if addressable(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// one finds the address of a bootstrap node: the suggested one if it answers a
+// ping, else what its name resolves to (docs/spec/dht-rpc.md §8.2).
+func (r *resolver) one(ctx context.Context, b bootstrapNode) netip.AddrPort {
+	key := b.suggested.String() + "@" + b.host
+	r.mu.Lock()
+	f, ok := r.found[key]
+	r.mu.Unlock()
+	if ok && time.Since(f.at) < resolveAge {
+		return netip.AddrPortFrom(f.addr.Addr(), b.port)
+	}
+	ip, ok := r.ask(ctx, b)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	a := netip.AddrPortFrom(ip, b.port)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.found == nil {
+		r.found = map[string]resolved{}
+	}
+	r.found[key] = resolved{a, time.Now()}
+	return a
+}
+
+func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, bool) {
+	if b.suggested.IsValid() {
+		if _, err := r.node.Ping(ctx, netip.AddrPortFrom(b.suggested, b.port)); err == nil {
+			return b.suggested, true
+		}
+	}
+	if ip, err := netip.ParseAddr(b.host); err == nil {
+		return ip, true
+	}
+	ips, err := r.node.cfg.Resolve(ctx, b.host)
+	if err != nil {
+		r.node.cfg.Logger.Warn("dhtrpc: bootstrap node's name does not resolve", "host", b.host, "error", err)
+		return netip.Addr{}, false
+	}
+	for _, ip := range ips {
+		if ip = ip.Unmap(); ip.Is4() {
+			return ip, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// bootstrap is the procedure of a node's first minutes: find our neighbours,
+// and if need be our own address. docs/spec/dht-rpc.md §8.1.
+func (n *Node) bootstrap(ctx context.Context) {
+	defer close(n.ready)
+	try := n.cfg.Ephemeral == Never
+	for range 2 {
+		reachable := n.walkHome(ctx)
+		if !reachable && !try || !n.updateNetworkState(ctx, !try) {
+			break
+		}
+	}
+	n.enter()
+	defer n.leave()
+	if !n.closed {
+		n.core.bootstrapped = true
+		n.core.emit(EventReady, netip.AddrPort{})
+	}
+}
+
+// walkHome looks for the nodes around our place in the table. On the way it
+// lets the first node that answers ping our server socket, and reports whether
+// that arrived.
+func (n *Node) walkHome(ctx context.Context) (reachable bool) {
+	q := n.findNode(n.TableID(), QueryOptions{background: true})
+	if n.cfg.Ephemeral == Never || n.cfg.NoQuickFirewall || !n.Firewalled() {
+		q.Run(ctx)
+		return false
+	}
+	pong := make(chan bool, 1)
+	asked := false
+	patience := time.Duration(0)
+	for r, err := range q.Replies(ctx) {
+		if err != nil || asked {
+			continue
+		}
+		asked = true
+		patience = min(max(4*r.RTT, 50*time.Millisecond), requestTimeout)
+		n.running.Go(func() {
+			_, err := n.PingNAT(ctx, r.From, n.ServerConn().LocalAddr().Port())
+			pong <- err == nil
+		})
+	}
+	if !asked {
+		return false
+	}
+	// The reference asks only whether the pong is there when the walk ends,
+	// which on a small network comes down to luck.
+	select {
+	case ok := <-pong:
+		return ok
+	case <-time.After(patience):
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// refresh looks for nodes near a place that the table knows, to hear of new
+// ones. One runs at a time.
+func (n *Node) refresh(ctx context.Context) {
+	if !n.refreshes.TryLock() {
+		return
+	}
+	defer n.refreshes.Unlock()
+	target := read(n, (*core).refreshTarget)
+	n.findNode(target, QueryOptions{background: true}).Run(ctx)
+}

@@ -1,0 +1,254 @@
+package dhtrpc
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/warren-dht/warren/compact"
+	"github.com/warren-dht/warren/kad"
+	"github.com/warren-dht/warren/nat"
+	"github.com/warren-dht/warren/udp"
+)
+
+// Constants of the routing table's upkeep, in ticks of 5 s
+// (docs/spec/dht-rpc.md §6.1).
+const (
+	recentTicks = 12  // 1 min
+	oldTicks    = 360 // 30 min
+	maxChecks   = 10  // of down hints, at once
+	maxSwaps    = 3   // of full buckets, at once
+	proofTries  = 1   // retransmissions to a stranger
+)
+
+// An entry is what the node notes about a contact in its table, in ticks.
+type entry struct {
+	added, pinged, seen int
+	sampled             int // when its view of our address was taken; 0: never
+	hints               int // that it is down
+}
+
+// noteReply learns from a reply that was awaited: the sender receives at its
+// address. docs/spec/dht-rpc.md §6.3.
+func (c *core) noteReply(now time.Time, conn udp.Conn, from netip.AddrPort, id *ID, to netip.AddrPort) {
+	if c.cfg.Filter != nil && !c.cfg.Filter(from) {
+		return
+	}
+	if id == nil {
+		// Bootstrap nodes and other id-less peers may tell us our address, a few
+		// times only.
+		if len(c.strange) < max(1, len(c.boot)) && !slices.Contains(c.strange, from) {
+			c.strange = append(c.strange, from)
+			c.sampleNAT(to)
+		}
+		return
+	}
+	c.note(now, conn == c.conn(), Contact{ID: *id, Addr: from}, to)
+}
+
+// noteRequest learns from a request whose sender claims, with the right id, to
+// be persistent. The source address of a request may be forged. So a sender
+// with a public address counts for nothing before it has answered a ping; the
+// reference takes every such sender at its word, and an attacker can fill its
+// table with addresses that are not his. Others are believed, as there.
+func (c *core) noteRequest(now time.Time, conn udp.Conn, from Contact, to netip.AddrPort) {
+	if c.cfg.Filter != nil && !c.cfg.Filter(from.Addr) {
+		return
+	}
+	if exempt(from.Addr.Addr()) {
+		c.note(now, conn == c.conn(), from, to)
+		return
+	}
+	if c.table.Get(from.ID) != nil || c.proving[from.Addr] || !c.welcome(from) {
+		return
+	}
+	if len(c.proving) >= c.cfg.Limits.Verifications || c.client == nil {
+		c.stats.Refused.Limits++
+		return
+	}
+	err := c.ping(now, from.Addr, proofTries, func(*Reply, error) { delete(c.proving, from.Addr) })
+	if err == nil {
+		if c.proving == nil {
+			c.proving = map[netip.AddrPort]bool{}
+		}
+		c.proving[from.Addr] = true
+	}
+}
+
+// welcome reports whether a new contact could find a place in the table.
+func (c *core) welcome(n Contact) bool {
+	return len(c.table.Bucket(n.ID)) < K || c.oldest(n.ID) != nil
+}
+
+// note takes a sign of life of a contact. Observed is how it sees us; sample
+// says whether the datagram came in on the socket that is sampled.
+func (c *core) note(now time.Time, sample bool, from Contact, observed netip.AddrPort) {
+	n := c.table.Get(from.ID)
+	if n == nil {
+		c.insert(now, from, observed)
+		return
+	}
+	if sample && (n.Data.sampled == 0 || c.tick-n.Data.sampled >= oldTicks) {
+		n.Data.sampled = c.tick
+		c.sampleNAT(observed)
+	}
+	n.Data.pinged, n.Data.seen = c.tick, c.tick
+	c.table.Touch(n)
+}
+
+// insert puts a contact into the table, or lets it wait for the place of one
+// that may be dead.
+func (c *core) insert(now time.Time, from Contact, observed netip.AddrPort) {
+	e := entry{added: c.tick, pinged: c.tick, seen: c.tick}
+	n, result := c.table.Insert(from, e)
+	switch result {
+	case kad.Inserted:
+		if observed.IsValid() {
+			n.Data.sampled = c.tick
+			c.sampleNAT(observed)
+		}
+		c.emit(EventNodeAdded, from.Addr)
+	case kad.Full:
+		c.full(now, from)
+	case kad.Crowded:
+		c.stats.Refused.Limits++
+	}
+}
+
+// addNode puts a contact that was given by hand into the table. A contact that
+// is there already stays as it is: the reference lists it twice (a defect).
+func (c *core) addNode(a netip.AddrPort) {
+	if n, _ := c.table.Insert(contactOf(a), entry{added: c.tick, pinged: c.tick, seen: c.tick}); n != nil && n.Data.added == c.tick {
+		c.emit(EventNodeAdded, a)
+	}
+}
+
+// oldest is the node of a full bucket that may have to give way, nil if none
+// may. docs/spec/dht-rpc.md §6.4.
+func (c *core) oldest(id ID) *kad.Node[ID, entry] {
+	var o *kad.Node[ID, entry]
+	for _, n := range c.table.Bucket(id) {
+		if n.Data.pinged == c.tick {
+			continue
+		}
+		if o == nil || n.Data.pinged < o.Data.pinged || n.Data.pinged == o.Data.pinged && n.Data.added < o.Data.added {
+			o = n
+		}
+	}
+	if o == nil || c.tick-o.Data.pinged < recentTicks && c.tick-o.Data.added > oldTicks {
+		return nil
+	}
+	return o
+}
+
+// full pings the oldest node of a full bucket; the newcomer takes its place if
+// it does not answer for itself.
+func (c *core) full(now time.Time, newcomer Contact) {
+	if !c.bootstrapped || c.swaps >= maxSwaps {
+		return
+	}
+	o := c.oldest(newcomer.ID)
+	if o == nil {
+		return
+	}
+	o.Data.pinged = c.tick
+	err := c.ping(now, o.Addr, defaultRetries, func(r *Reply, err error) {
+		c.swaps--
+		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout || c.table.Get(o.ID) != o {
+			return
+		}
+		c.removeNode(o.ID)
+		c.insert(now, newcomer, netip.AddrPort{})
+	})
+	if err == nil {
+		c.swaps++
+	}
+}
+
+// check pings a node of the table and removes it unless this very answer
+// carries its valid id. (The reference compares ticks, and so removes a node
+// that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
+func (c *core) check(now time.Time, n *kad.Node[ID, entry], done func()) {
+	n.Data.pinged = c.tick
+	err := c.ping(now, n.Addr, defaultRetries, func(r *Reply, err error) {
+		c.checks--
+		if done != nil {
+			done()
+		}
+		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout {
+			return
+		}
+		if c.table.Get(n.ID) == n {
+			c.removeNode(n.ID)
+		}
+	})
+	if err == nil {
+		c.checks++
+	}
+}
+
+// hintedDown follows a hint that a node is dead: it verifies, never believes.
+// docs/spec/dht-rpc.md §4.
+func (c *core) hintedDown(now time.Time, by, dead netip.AddrPort) {
+	if c.checks >= maxChecks || !addressable(dead) {
+		return
+	}
+	n := c.table.Get(IDOf(dead))
+	if n == nil || n.Data.pinged == c.tick && n.Data.hints > 0 {
+		return
+	}
+	if !exempt(by.Addr()) {
+		if c.hinted == nil {
+			c.hinted = map[netip.Addr]int{}
+		}
+		if c.hinted[by.Addr()] >= c.cfg.Limits.DownHintsPerHost {
+			c.stats.Refused.Limits++
+			return
+		}
+		if len(c.hinted) < 1024 {
+			c.hinted[by.Addr()]++
+		}
+	}
+	n.Data.hints++
+	c.check(now, n, nil)
+}
+
+// hintDown tells a node that one it named did not answer.
+func (c *core) hintDown(now time.Time, to, dead netip.AddrPort, g *requests) {
+	if c.cfg.NoDownHints || c.cfg.DownHints >= 0 && c.hints >= c.cfg.DownHints {
+		return
+	}
+	c.hints++
+	var value [compact.AddrSize]byte
+	m := request{internal: true, command: cmdDownHint, value: compact.AppendAddr(value[:0], dead)}
+	c.request(now, &m, outgoing{to: to}, defaultRetries, g)
+}
+
+// removeNode takes a node out of the table, if it is there.
+func (c *core) removeNode(id ID) {
+	if n := c.table.Remove(id); n != nil {
+		c.emit(EventNodeRemoved, n.Addr)
+	}
+}
+
+// sampleNAT takes the address at which somebody saw us.
+func (c *core) sampleNAT(a netip.AddrPort) {
+	if ip := a.Addr(); !ip.Is4() || ip.IsUnspecified() || ip.IsMulticast() {
+		return
+	}
+	c.changeNAT(func() { c.nat.Add(a) })
+}
+
+// changeNAT tells of it if the public address is another one afterwards.
+func (c *core) changeNAT(f func()) {
+	was := publicAddr(c.nat)
+	f()
+	if is := publicAddr(c.nat); is != was {
+		c.emit(EventNATUpdate, is)
+	}
+}
+
+func publicAddr(s *nat.Sampler) netip.AddrPort {
+	host, port := s.Addr()
+	return netip.AddrPortFrom(host, port)
+}

@@ -1,0 +1,116 @@
+package dhtrpc
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Constants of a node's life, in ticks of 5 s (docs/spec/dht-rpc.md §6.1).
+const (
+	tickTime        = 5 * time.Second
+	sleepTime       = 15 * time.Second // between two ticks: the machine slept
+	refreshTicks    = 60               // 5 min
+	pingTicks       = 8                // 40 s
+	smallTicks      = 64               // 320 s
+	stableTicks     = 240              // 20 min
+	moreStableTicks = 3 * stableTicks
+	roundPings      = 5
+)
+
+// onTick runs every five seconds. docs/spec/dht-rpc.md §6.6.
+func (c *core) onTick(now time.Time) {
+	// The monotonic clock stands still while some systems sleep, so this one is
+	// the wall's.
+	wall := now.Round(0)
+	if wall.Sub(c.ticked) > sleepTime {
+		c.wakeup()
+	} else {
+		c.tick++
+	}
+	c.ticked, c.nextAt = wall, now.Add(tickTime)
+	c.hints = 0
+	clear(c.hinted)
+	if !c.bootstrapped {
+		return
+	}
+	if c.cfg.Ephemeral == Auto && c.ephemeral {
+		if c.stable--; c.stable <= 0 {
+			if host, _ := c.nat.Addr(); host == c.lastIP {
+				c.stable = moreStableTicks
+			} else {
+				c.want(taskNetworkState)
+			}
+		}
+	}
+	if c.tick%pingTicks == 0 {
+		c.pingSome(now)
+	}
+	if c.tick%smallTicks == 0 && c.table.Len() < K {
+		c.want(taskRefresh)
+	} else if c.refresh--; c.refresh <= 0 {
+		c.want(taskRefresh)
+	}
+	r := c.stats.Requests
+	if c.health.update(r.Responses, r.Timeouts) {
+		c.emit(EventNetworkUpdate, netip.AddrPort{})
+	}
+}
+
+// pingSome checks the nodes that were heard from longest ago.
+func (c *core) pingSome(now time.Time) {
+	n := c.table.Oldest()
+	if n == nil {
+		c.want(taskRefresh)
+		return
+	}
+	budget := roundPings
+	if c.calls.Len() > 2 {
+		budget = 3
+	}
+	if c.tick-n.Data.pinged < recentTicks {
+		budget = 2
+	}
+	for ; n != nil && budget > 0 && n.Data.pinged != c.tick; budget-- {
+		next := n.Newer()
+		c.check(now, n, nil)
+		n = next
+	}
+}
+
+// refreshTarget is what the next refresh looks for: a random node of the table,
+// our own place if there is none.
+func (c *core) refreshTarget() ID {
+	if n := c.table.Random(c.rand); n != nil {
+		return n.ID
+	}
+	return c.table.Own()
+}
+
+// wakeup forgets what may have changed while nothing was heard. An adaptive
+// node that was persistent is ephemeral again until it has proved itself.
+func (c *core) wakeup() {
+	c.tick += moreStableTicks
+	c.tick = c.tick - c.tick%pingTicks + pingTicks - 2 // a ping round comes two ticks later
+	c.stable = moreStableTicks
+	c.refresh = 1
+	c.lastIP = netip.Addr{}
+	c.health = health{}
+	if c.cfg.Ephemeral == Auto && !c.ephemeral {
+		c.ephemeral = true
+		c.emit(EventEphemeral, netip.AddrPort{})
+	}
+	c.emit(EventWakeup, netip.AddrPort{})
+}
+
+// rebase builds the table anew around the id of a public address.
+// docs/spec/dht-rpc.md §6.9.
+func (c *core) rebase(public netip.AddrPort) (moved bool) {
+	id := IDOf(public)
+	if id == c.table.Own() {
+		return false
+	}
+	for _, n := range c.table.Rebase(id) {
+		c.emit(EventNodeRemoved, n.Addr)
+	}
+	return true
+}

@@ -1,0 +1,253 @@
+package dhtrpc
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/warren-dht/warren/compact"
+	"github.com/warren-dht/warren/internal/call"
+	"github.com/warren-dht/warren/udp"
+)
+
+// Transmissions after the first (docs/spec/dht-rpc.md §5.3).
+const (
+	defaultRetries = 3
+	queryRetries   = 5
+)
+
+// An outgoing is what the node remembers of a request that it made.
+type outgoing struct {
+	to       netip.AddrPort
+	id       ID // of the destination; a timeout evicts it from the table
+	hasID    bool
+	internal bool
+	queued   bool // waits for the window
+	command  uint64
+	conn     udp.Conn
+	ttl      uint8
+	timeout  time.Duration // of each transmission; 0: the default
+	data     []byte        // the same bytes for every transmission
+	onSlow   func()        // the first transmission went unanswered
+	done     func(*Reply, error)
+
+	session    *requests // nil, or the group that is cancelled together
+	prev, next *pending  // in it
+}
+
+// A pending is a request in flight. (Transmissions that wait for the window
+// count as in flight.)
+type pending = call.Call[outgoing]
+
+// requests is a group of requests in flight, cancelled together. Owned by the
+// core.
+type requests struct{ first *pending }
+
+func (g *requests) add(p *pending) {
+	p.Payload.session, p.Payload.next = g, g.first
+	if g.first != nil {
+		g.first.Payload.prev = p
+	}
+	g.first = p
+}
+
+func (g *requests) remove(p *pending) {
+	if prev := p.Payload.prev; prev != nil {
+		prev.Payload.next = p.Payload.next
+	} else {
+		g.first = p.Payload.next
+	}
+	if next := p.Payload.next; next != nil {
+		next.Payload.prev = p.Payload.prev
+	}
+	p.Payload.prev, p.Payload.next, p.Payload.session = nil, nil, nil
+}
+
+// request makes a request and transmits it, or lets it wait for the window.
+// Done is called once, with the answer or an error, under the lock; never if
+// request itself fails. The Reply it gets is borrowed.
+func (c *core) request(now time.Time, m *request, o outgoing, retries int, g *requests) (*pending, error) {
+	switch {
+	case c.suspended:
+		return nil, ErrSuspended
+	case !addressable(o.to):
+		return nil, ErrBadAddress
+	case m.command > compact.MaxUint:
+		return nil, ErrTooLarge
+	}
+	if o.conn == nil {
+		o.conn = c.conn()
+	}
+	m.to = o.to
+	m.id = c.idOn(o.conn)
+	if m.size() > MaxMessage {
+		return nil, ErrTooLarge
+	}
+	o.internal, o.command = m.internal, m.command
+	p, ok := c.calls.Add(now, retries, o)
+	if !ok {
+		return nil, ErrBusy
+	}
+	m.tid = p.TID
+	p.Payload.data = m.append(make([]byte, 0, m.size()))
+	if g != nil {
+		g.add(p)
+	}
+	c.stats.Requests.Total++
+	if s := c.stats.command(m.internal, m.command); s != nil {
+		s.Tx++
+	}
+	c.submit(now, p)
+	return p, nil
+}
+
+// submit transmits a request if the window has room, else queues it.
+func (c *core) submit(now time.Time, p *pending) {
+	c.window.advance(now)
+	if c.window.full() {
+		p.Payload.queued = true
+		c.queue = append(c.queue, p)
+		return
+	}
+	c.transmit(now, p)
+}
+
+func (c *core) transmit(now time.Time, p *pending) {
+	o := &p.Payload
+	o.queued = false
+	c.window.sent()
+	start := len(c.out.buf)
+	c.out.buf = append(c.out.buf, o.data...)
+	c.out.add(o.conn, o.to, o.ttl, start)
+	wait := o.timeout
+	switch {
+	case wait > 0:
+	case c.timing != nil:
+		wait = c.timing.timeout(now, o.to, p.Sent+1, c.rand.Float64())
+	default:
+		wait = requestTimeout
+	}
+	c.calls.Sent(p, now, now.Add(wait))
+}
+
+// pump transmits what waits while the window has room. Requests that have ended
+// meanwhile are skipped.
+func (c *core) pump(now time.Time) {
+	if len(c.queue) == 0 {
+		return
+	}
+	c.window.advance(now)
+	for len(c.queue) > 0 && !c.window.full() {
+		p := c.queue[0]
+		c.queue[0] = nil
+		if c.queue = c.queue[1:]; len(c.queue) == 0 {
+			c.queue = nil
+		}
+		if !p.Done() {
+			c.transmit(now, p)
+		}
+	}
+}
+
+// expire transmits again, or ends, requests whose time is over.
+func (c *core) expire(now time.Time) {
+	for p := range c.calls.Expired(now) {
+		if p.Sent == 1 && p.Payload.onSlow != nil {
+			p.Payload.onSlow()
+			if p.Done() {
+				continue
+			}
+		}
+		if !p.Exhausted() {
+			c.stats.Requests.Retries++
+			c.submit(now, p)
+			continue
+		}
+		c.stats.Requests.Timeouts++
+		if s := c.stats.command(p.Payload.internal, p.Payload.command); s != nil {
+			s.Timeouts++
+		}
+		o := p.Payload
+		c.end(now, p, nil, ErrTimeout)
+		if o.hasID {
+			c.removeNode(o.id)
+		}
+	}
+}
+
+// answered takes a reply. It is matched by its transaction id, which cannot be
+// guessed; that of an internal command must come from the node asked too, that
+// of a user command may have been relayed (docs/spec/dht-rpc.md §5.3).
+func (c *core) answered(now time.Time, conn udp.Conn, from netip.AddrPort, m *reply) {
+	p := c.calls.Get(m.tid)
+	if p == nil || p.Sent == 0 {
+		c.stats.Bad.Unexpected++
+		return
+	}
+	o := &p.Payload
+	if o.internal && o.to != from {
+		c.stats.Bad.Foreign++
+		return
+	}
+	rtt := now.Sub(p.Created)
+	if c.timing != nil && p.Sent <= 2 {
+		c.timing.put(now, from, rtt)
+	}
+	c.stats.Requests.Responses++
+	if s := c.stats.command(o.internal, o.command); s != nil {
+		s.Rx++
+		if m.code != 0 {
+			s.Errors++
+		}
+	}
+	id := c.prove(from, m.id)
+	c.noteReply(now, conn, from, id, m.to)
+	c.reply = Reply{
+		From: from, FromID: id, To: m.to, TID: m.tid, RTT: rtt, Conn: conn,
+		Token: m.token, Error: ErrorCode(m.code), Value: m.value, closer: m.closer,
+	}
+	c.end(now, p, &c.reply, nil)
+	c.reply = Reply{}
+	c.pump(now)
+}
+
+// end ends a request and tells whoever made it.
+func (c *core) end(now time.Time, p *pending, r *Reply, err error) {
+	if p.Done() {
+		return
+	}
+	c.calls.Remove(p)
+	if p.Sent > 0 {
+		c.window.advance(now)
+		c.window.received()
+	}
+	if p.Payload.session != nil {
+		p.Payload.session.remove(p)
+	}
+	done := p.Payload.done
+	p.Payload.data, p.Payload.done, p.Payload.onSlow = nil, nil, nil
+	if done != nil {
+		done(r, err)
+	}
+}
+
+// cancel ends all requests of a group.
+func (c *core) cancel(now time.Time, g *requests, err error) {
+	for g.first != nil {
+		c.end(now, g.first, nil, err)
+	}
+}
+
+// cancelAll ends all requests.
+func (c *core) cancelAll(now time.Time, err error) {
+	for p := range c.calls.All() {
+		c.end(now, p, nil, err)
+	}
+	c.queue = nil
+	c.window.clear()
+}
+
+// ping asks a node for a sign of life. Its timeout evicts nobody by itself.
+func (c *core) ping(now time.Time, to netip.AddrPort, retries int, done func(*Reply, error)) error {
+	_, err := c.request(now, &request{internal: true, command: cmdPing}, outgoing{to: to, done: done}, retries, nil)
+	return err
+}
