@@ -1,0 +1,196 @@
+package hyperdht
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/internal/keep"
+)
+
+// Bounds of what a storing node keeps, by default.
+// docs/spec/hyperdht-records.md §8. The reference keeps up to twice as much, in
+// two generations; here an entry has an age of its own.
+const (
+	// DefaultStoreEntries is how many announced peers, routes, bumps and
+	// refresh chains a node keeps at most, of each.
+	DefaultStoreEntries = 65536
+	// DefaultStoreRecords is how many mutable and immutable records a node
+	// keeps at most, of each.
+	DefaultStoreRecords = 65536
+	// DefaultPeersPerTopic is how many announced peers one topic has at most.
+	DefaultPeersPerTopic = 4096
+	// DefaultPeerAge is how long an announcement is kept.
+	DefaultPeerAge = 20 * time.Minute
+	// DefaultRecordAge is how long a mutable or immutable record is kept after
+	// it was last put or asked for.
+	DefaultRecordAge = 48 * time.Hour
+	// MaxStoredValue is the longest value that a node stores, in bytes: what
+	// fits into a request of 2,048 bytes.
+	MaxStoredValue = 1970
+)
+
+const (
+	// maxBumpAhead is how far in the future a bump may be.
+	maxBumpAhead = time.Minute
+	// youngPart: an announced peer is not replaced by a newer announcement of
+	// the same key before this part of its age has passed, 800 s.
+	// docs/spec/hyperdht-records.md §5, ANNOUNCE, 4.
+	youngPart = 2.0 / 3
+	// renewPart: a record that is read is renewed when this part of its age has
+	// passed, so that popular ones do not expire.
+	renewPart = 1.0 / 16
+)
+
+// A source is the address that asked for something to be stored. IPv4 only, as
+// dht-rpc is.
+type source [4]byte
+
+func sourceOf(a netip.AddrPort) source { return a.Addr().As4() }
+
+// StoreLimits bound what a storing node keeps; 0 is the default of that name.
+type StoreLimits struct {
+	Entries       int
+	Records       int
+	PeersPerTopic int
+	PeerAge       time.Duration
+	RecordAge     time.Duration
+	// PerSource is how many records of a kind one IP address may have stored
+	// here; 0 is no quota. Whatever it is, when a store is full the address
+	// that holds most loses its oldest record.
+	PerSource int
+}
+
+func (l StoreLimits) settled() StoreLimits {
+	def := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	def(&l.Entries, DefaultStoreEntries)
+	def(&l.Records, DefaultStoreRecords)
+	def(&l.PeersPerTopic, DefaultPeersPerTopic)
+	if l.PeerAge <= 0 {
+		l.PeerAge = DefaultPeerAge
+	}
+	if l.RecordAge <= 0 {
+		l.RecordAge = DefaultRecordAge
+	}
+	return l
+}
+
+// A storage is what a persistent node stores for others, and the rules by which
+// it does. docs/spec/hyperdht-records.md §5 to §8.
+//
+// It is a pure value: requests and the time in, answers out. Guarded by the
+// dhtrpc node's lock.
+type storage struct {
+	limits     StoreLimits
+	rand       *rand.Rand
+	routes     *routeTable
+	peers      *keep.Sets[Target, PublicKey, storedRelays, source]
+	bumps      *keep.Map[Target, uint64, source]
+	refreshes  *keep.Map[[32]byte, refreshEntry, source]
+	mutables   *keep.Map[Target, []byte, source] // the value of a mutable get's reply
+	immutables *keep.Map[Target, []byte, source]
+	journal    *journal // nil: in memory only
+	counts     StorageCounts
+	records    []peerRecord // scratch of a lookup
+}
+
+// newStorage returns an empty storage. The journal, which may be nil, is told
+// of all changes.
+func newStorage(limits StoreLimits, journal *journal, rnd *rand.Rand) *storage {
+	limits = limits.settled()
+	peers := keep.Limits{Entries: limits.Entries, Age: limits.PeerAge, PerSource: limits.PerSource, PerTopic: limits.PeersPerTopic}
+	records := keep.Limits{Entries: limits.Records, Age: limits.RecordAge, PerSource: limits.PerSource}
+	forget := func(kind string) func(Target, []byte, keep.Reason) {
+		return func(t Target, _ []byte, _ keep.Reason) { journal.remove(kind, t[:]) }
+	}
+	return &storage{
+		limits:  limits,
+		rand:    rnd,
+		journal: journal,
+		routes:  newRouteTable(peers, journal),
+		peers: keep.NewSets[Target, PublicKey, storedRelays, source](peers, func(t Target, k PublicKey, _ storedRelays, _ keep.Reason) {
+			journal.remove(kindPeer, t[:], k[:])
+		}),
+		bumps: keep.NewMap[Target, uint64, source](peers, func(t Target, _ uint64, _ keep.Reason) {
+			journal.remove(kindBump, t[:])
+		}),
+		refreshes: keep.NewMap[[32]byte, refreshEntry, source](peers, func(b [32]byte, _ refreshEntry, _ keep.Reason) {
+			journal.remove(kindRefresh, b[:])
+		}),
+		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)),
+		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)),
+	}
+}
+
+// expire removes what has reached its age.
+func (s *storage) expire(now time.Time) {
+	s.routes.forwards.Expire(now)
+	s.peers.Expire(now)
+	s.bumps.Expire(now)
+	s.refreshes.Expire(now)
+	s.mutables.Expire(now)
+	s.immutables.Expire(now)
+}
+
+// An answer is what becomes of a request.
+type answer struct {
+	verdict verdict
+	value   []byte           // of a reply; borrowed until the next request
+	code    dhtrpc.ErrorCode // of a refusal
+	stored  bool             // something must be durable before this leaves
+}
+
+type verdict uint8
+
+const (
+	verdictNone    verdict = iota // no answer
+	verdictReply                  // a reply with token and closer nodes
+	verdictBare                   // a reply with neither
+	verdictError                  // an error code
+	verdictUnknown                // the command is not known
+)
+
+// serve carries out one of commands 2 to 9. The id is this node's; without one,
+// while it is ephemeral, a node knows none of them.
+func (s *storage) serve(now time.Time, self *dhtrpc.ID, r *dhtrpc.Request) answer {
+	if self == nil {
+		return answer{verdict: verdictUnknown}
+	}
+	switch r.Command {
+	case cmdFindPeer:
+		return s.findPeer(now, r)
+	case cmdLookup:
+		return s.lookup(now, r)
+	case cmdAnnounce:
+		return s.announce(now, self, r)
+	case cmdUnannounce:
+		return s.unannounce(self, r)
+	case cmdMutablePut:
+		return s.mutablePut(now, r)
+	case cmdMutableGet:
+		return s.mutableGet(now, r)
+	case cmdImmutablePut:
+		return s.immutablePut(now, r)
+	case cmdImmutableGet:
+		return s.immutableGet(now, r)
+	}
+	return answer{verdict: verdictUnknown}
+}
+
+// drop counts a request that is not answered.
+func drop(counter *uint64) answer {
+	*counter++
+	return answer{}
+}
+
+func done(counter *uint64, a answer) answer {
+	*counter++
+	return a
+}
+
+func part(d time.Duration, of float64) time.Duration { return time.Duration(float64(d) * of) }
