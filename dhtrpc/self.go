@@ -1,0 +1,12 @@
+package dhtrpc
+
+// NodeID returns the id of the node that serves the request; ok is false while
+// it is ephemeral. It is for handlers, which must not call [Node.ID]: many
+// applications serve some commands only while they have an id, and some have
+// signatures made over it. docs/spec/dht-rpc.md §11.
+func (r *Request) NodeID() (id ID, ok bool) {
+	if r.core == nil || r.core.ephemeral {
+		return ID{}, false
+	}
+	return r.core.table.Own(), true
+}
