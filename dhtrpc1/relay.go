@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/warren-dht/warren/kad"
 )
 
 // Hole punching with a referrer, in the place of a STUN server
@@ -50,10 +52,10 @@ func (c *core) forwardable(now time.Time, from netip.Addr, to netip.AddrPort) bo
 
 // scope is how far an address reaches: this host, this network, everywhere.
 func scope(a netip.Addr) int {
-	switch {
-	case a.IsLoopback():
+	if a.IsLoopback() {
 		return 0
-	case a.IsPrivate(), a.IsLinkLocalUnicast():
+	}
+	if _, public := kad.Subnet(a); !public {
 		return 1
 	}
 	return 2
