@@ -101,8 +101,8 @@ func (n *Node) roundTrip(ctx context.Context, to netip.AddrPort, m *Message, o *
 			err = res.err
 		case <-ctx.Done():
 			err = context.Cause(ctx)
-			now := n.enter()
-			n.core.end(now, p, nil, err)
+			n.enter()
+			n.core.end(p, nil, err)
 			n.leave()
 		}
 	}
@@ -114,7 +114,7 @@ func (n *Node) start(ctx context.Context, to netip.AddrPort, m *Message, o *requ
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	now := n.enter()
+	n.enter()
 	defer n.leave()
 	if err := n.usable(); err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (n *Node) start(ctx context.Context, to netip.AddrPort, m *Message, o *requ
 	}
 	out := o.outgoing
 	out.to, out.done = to, done
-	return n.core.request(now, m.request(), out, o.retries, group)
+	return n.core.request(m.request(), out, o.retries, group)
 }
 
 func (m *Message) request() *request {

@@ -3,7 +3,6 @@ package dhtrpc
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/warren-dht/warren/compact"
 	"github.com/warren-dht/warren/kad"
@@ -30,7 +29,7 @@ type entry struct {
 
 // noteReply learns from a reply that was awaited: the sender receives at its
 // address. docs/spec/dht-rpc.md §6.3.
-func (c *core) noteReply(now time.Time, conn udp.Conn, from netip.AddrPort, id *ID, to netip.AddrPort) {
+func (c *core) noteReply(conn udp.Conn, from netip.AddrPort, id *ID, to netip.AddrPort) {
 	if c.cfg.Filter != nil && !c.cfg.Filter(from) {
 		return
 	}
@@ -43,7 +42,7 @@ func (c *core) noteReply(now time.Time, conn udp.Conn, from netip.AddrPort, id *
 		}
 		return
 	}
-	c.note(now, conn == c.conn(), Contact{ID: *id, Addr: from}, to)
+	c.note(conn == c.conn(), Contact{ID: *id, Addr: from}, to)
 }
 
 // noteRequest learns from a request whose sender claims, with the right id, to
@@ -51,12 +50,12 @@ func (c *core) noteReply(now time.Time, conn udp.Conn, from netip.AddrPort, id *
 // with a public address counts for nothing before it has answered a ping; the
 // reference takes every such sender at its word, and an attacker can fill its
 // table with addresses that are not his. Others are believed, as there.
-func (c *core) noteRequest(now time.Time, conn udp.Conn, from Contact, to netip.AddrPort) {
+func (c *core) noteRequest(conn udp.Conn, from Contact, to netip.AddrPort) {
 	if c.cfg.Filter != nil && !c.cfg.Filter(from.Addr) {
 		return
 	}
 	if exempt(from.Addr.Addr()) {
-		c.note(now, conn == c.conn(), from, to)
+		c.note(conn == c.conn(), from, to)
 		return
 	}
 	if c.table.Get(from.ID) != nil || c.proving[from.Addr] || !c.welcome(from) {
@@ -66,7 +65,7 @@ func (c *core) noteRequest(now time.Time, conn udp.Conn, from Contact, to netip.
 		c.stats.Refused.Limits++
 		return
 	}
-	err := c.ping(now, from.Addr, proofTries, func(*Reply, error) { delete(c.proving, from.Addr) })
+	err := c.ping(from.Addr, proofTries, func(*Reply, error) { delete(c.proving, from.Addr) })
 	if err == nil {
 		if c.proving == nil {
 			c.proving = map[netip.AddrPort]bool{}
@@ -82,10 +81,10 @@ func (c *core) welcome(n Contact) bool {
 
 // note takes a sign of life of a contact. Observed is how it sees us; sample
 // says whether the datagram came in on the socket that is sampled.
-func (c *core) note(now time.Time, sample bool, from Contact, observed netip.AddrPort) {
+func (c *core) note(sample bool, from Contact, observed netip.AddrPort) {
 	n := c.table.Get(from.ID)
 	if n == nil {
-		c.insert(now, from, observed)
+		c.insert(from, observed)
 		return
 	}
 	if sample && (n.Data.sampled == 0 || c.tick-n.Data.sampled >= oldTicks) {
@@ -98,7 +97,7 @@ func (c *core) note(now time.Time, sample bool, from Contact, observed netip.Add
 
 // insert puts a contact into the table, or lets it wait for the place of one
 // that may be dead.
-func (c *core) insert(now time.Time, from Contact, observed netip.AddrPort) {
+func (c *core) insert(from Contact, observed netip.AddrPort) {
 	e := entry{added: c.tick, pinged: c.tick, seen: c.tick}
 	n, result := c.table.Insert(from, e)
 	switch result {
@@ -109,7 +108,7 @@ func (c *core) insert(now time.Time, from Contact, observed netip.AddrPort) {
 		}
 		c.emit(EventNodeAdded, from.Addr)
 	case kad.Full:
-		c.full(now, from)
+		c.full(from)
 	case kad.Crowded:
 		c.stats.Refused.Limits++
 	}
@@ -143,7 +142,7 @@ func (c *core) oldest(id ID) *kad.Node[ID, entry] {
 
 // full pings the oldest node of a full bucket; the newcomer takes its place if
 // it does not answer for itself.
-func (c *core) full(now time.Time, newcomer Contact) {
+func (c *core) full(newcomer Contact) {
 	if !c.bootstrapped || c.swaps >= maxSwaps {
 		return
 	}
@@ -152,13 +151,13 @@ func (c *core) full(now time.Time, newcomer Contact) {
 		return
 	}
 	o.Data.pinged = c.tick
-	err := c.ping(now, o.Addr, defaultRetries, func(r *Reply, err error) {
+	err := c.ping(o.Addr, defaultRetries, func(r *Reply, err error) {
 		c.swaps--
 		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout || c.table.Get(o.ID) != o {
 			return
 		}
 		c.removeNode(o.ID)
-		c.insert(now, newcomer, netip.AddrPort{})
+		c.insert(newcomer, netip.AddrPort{})
 	})
 	if err == nil {
 		c.swaps++
@@ -168,9 +167,9 @@ func (c *core) full(now time.Time, newcomer Contact) {
 // check pings a node of the table and removes it unless this very answer
 // carries its valid id. (The reference compares ticks, and so removes a node
 // that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
-func (c *core) check(now time.Time, n *kad.Node[ID, entry], done func()) {
+func (c *core) check(n *kad.Node[ID, entry], done func()) {
 	n.Data.pinged = c.tick
-	err := c.ping(now, n.Addr, defaultRetries, func(r *Reply, err error) {
+	err := c.ping(n.Addr, defaultRetries, func(r *Reply, err error) {
 		c.checks--
 		if done != nil {
 			done()
@@ -189,7 +188,7 @@ func (c *core) check(now time.Time, n *kad.Node[ID, entry], done func()) {
 
 // hintedDown follows a hint that a node is dead: it verifies, never believes.
 // docs/spec/dht-rpc.md §4.
-func (c *core) hintedDown(now time.Time, by, dead netip.AddrPort) {
+func (c *core) hintedDown(by, dead netip.AddrPort) {
 	if c.checks >= maxChecks || !addressable(dead) {
 		return
 	}
@@ -210,18 +209,18 @@ func (c *core) hintedDown(now time.Time, by, dead netip.AddrPort) {
 		}
 	}
 	n.Data.hints++
-	c.check(now, n, nil)
+	c.check(n, nil)
 }
 
 // hintDown tells a node that one it named did not answer.
-func (c *core) hintDown(now time.Time, to, dead netip.AddrPort, g *requests) {
+func (c *core) hintDown(to, dead netip.AddrPort, g *requests) {
 	if c.cfg.NoDownHints || c.cfg.DownHints >= 0 && c.hints >= c.cfg.DownHints {
 		return
 	}
 	c.hints++
 	var value [compact.AddrSize]byte
 	m := request{internal: true, command: cmdDownHint, value: compact.AppendAddr(value[:0], dead)}
-	c.request(now, &m, outgoing{to: to}, defaultRetries, g)
+	c.request(&m, outgoing{to: to}, defaultRetries, g)
 }
 
 // removeNode takes a node out of the table, if it is there.

@@ -24,7 +24,8 @@ const tokenPeriod = 10 * slotTime
 // into wanted; the Node carries all three out. Sockets are only names here.
 // Guarded by the Node's mutex.
 type core struct {
-	node *Node // for requests to be detached, never called
+	node *Node     // for requests to be detached, never called
+	now  time.Time // of the present step
 
 	cfg  Config
 	boot []bootstrapNode
@@ -53,7 +54,6 @@ type core struct {
 	strange []netip.AddrPort // id-less sources that were sampled
 	heard   map[netip.Addr]bool
 
-	now     time.Time // of the present step
 	queries map[*Query]struct{}
 	calls   *call.Table[outgoing]
 	queue   []*pending // transmissions that wait for the window
@@ -104,6 +104,7 @@ func tokenHash(secret *[32]byte, ip netip.Addr) (t [32]byte) {
 func newCore(cfg Config, boot []bootstrapNode, now time.Time) *core {
 	r := rand.New(cfg.Rand)
 	c := &core{
+		now:        now,
 		cfg:        cfg,
 		boot:       boot,
 		rand:       r,
@@ -143,7 +144,7 @@ func newCore(cfg Config, boot []bootstrapNode, now time.Time) *core {
 
 // receive takes a datagram of ours: its first byte is that of a request or a
 // reply.
-func (c *core) receive(now time.Time, conn udp.Conn, d *udp.Datagram) {
+func (c *core) receive(conn udp.Conn, d *udp.Datagram) {
 	if c.suspended {
 		c.stats.Bad.Suspended++
 		return
@@ -163,7 +164,7 @@ func (c *core) receive(now time.Time, conn udp.Conn, d *udp.Datagram) {
 			c.stats.Bad.Malformed++
 			return
 		}
-		c.serve(now, conn, d.Peer, &m)
+		c.serve(conn, d.Peer, &m)
 		return
 	}
 	m, err := parseReply(d.Payload)
@@ -171,20 +172,20 @@ func (c *core) receive(now time.Time, conn udp.Conn, d *udp.Datagram) {
 		c.stats.Bad.Malformed++
 		return
 	}
-	c.answered(now, conn, d.Peer, &m)
+	c.answered(conn, d.Peer, &m)
 }
 
 // advance does what is due.
-func (c *core) advance(now time.Time) {
+func (c *core) advance() {
 	if c.suspended {
 		return
 	}
-	c.window.advance(now)
-	c.expire(now)
-	c.pump(now)
-	c.delayed.release(now, c)
-	if !now.Before(c.nextAt) {
-		c.onTick(now)
+	c.window.advance(c.now)
+	c.expire()
+	c.pump()
+	c.delayed.release(c)
+	if !c.now.Before(c.nextAt) {
+		c.onTick()
 	}
 }
 

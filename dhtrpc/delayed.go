@@ -42,8 +42,8 @@ func (d *delayedPings) add(at time.Time, conn udp.Conn, from netip.AddrPort, tid
 }
 
 // release answers what is due.
-func (d *delayedPings) release(now time.Time, c *core) {
-	for n := len(d.list) - 1; n >= 0 && !d.list[n].at.After(now); n-- {
+func (d *delayedPings) release(c *core) {
+	for n := len(d.list) - 1; n >= 0 && !d.list[n].at.After(c.now); n-- {
 		p := d.list[n]
 		d.list[n] = delayedPing{}
 		d.list = d.list[:n]
@@ -52,7 +52,7 @@ func (d *delayedPings) release(now time.Time, c *core) {
 		} else {
 			delete(d.host, p.from.Addr())
 		}
-		c.respond(now, p.conn, p.from, &reply{tid: p.tid}, nil, false, false)
+		c.respond(p.conn, p.from, &reply{tid: p.tid}, nil, false, false)
 	}
 }
 

@@ -18,16 +18,16 @@ const (
 )
 
 // onTick runs every five seconds. docs/spec/dht-rpc.md §6.6.
-func (c *core) onTick(now time.Time) {
+func (c *core) onTick() {
 	// The monotonic clock stands still while some systems sleep, so this one is
 	// the wall's.
-	wall := now.Round(0)
+	wall := c.now.Round(0)
 	if wall.Sub(c.ticked) > sleepTime {
 		c.wakeup()
 	} else {
 		c.tick++
 	}
-	c.ticked, c.nextAt = wall, now.Add(tickTime)
+	c.ticked, c.nextAt = wall, c.now.Add(tickTime)
 	c.hints = 0
 	clear(c.hinted)
 	if !c.bootstrapped {
@@ -43,7 +43,7 @@ func (c *core) onTick(now time.Time) {
 		}
 	}
 	if c.tick%pingTicks == 0 {
-		c.pingSome(now)
+		c.pingSome()
 	}
 	if c.tick%smallTicks == 0 && c.table.Len() < K {
 		c.want(taskRefresh)
@@ -57,7 +57,7 @@ func (c *core) onTick(now time.Time) {
 }
 
 // pingSome checks the nodes that were heard from longest ago.
-func (c *core) pingSome(now time.Time) {
+func (c *core) pingSome() {
 	n := c.table.Oldest()
 	if n == nil {
 		c.want(taskRefresh)
@@ -72,7 +72,7 @@ func (c *core) pingSome(now time.Time) {
 	}
 	for ; n != nil && budget > 0 && n.Data.pinged != c.tick; budget-- {
 		next := n.Newer()
-		c.check(now, n, nil)
+		c.check(n, nil)
 		n = next
 	}
 }

@@ -157,12 +157,11 @@ func (n *Node) watch(ctx context.Context) {
 	}
 }
 
-// enter takes the lock for a step of the core and returns its time.
-func (n *Node) enter() time.Time {
+// enter takes the lock for a step of the core.
+func (n *Node) enter() {
 	n.mu.Lock()
 	n.core.out = outputs.Get().(*output)
 	n.core.now = time.Now()
-	return n.core.now
 }
 
 // leave ends a step: it passes on what the core wants told, releases the lock,
@@ -217,13 +216,13 @@ func (n *Node) arm() {
 // fire is the timer's function.
 func (n *Node) fire() {
 	defer n.running.Done()
-	now := n.enter()
+	n.enter()
 	defer n.leave()
-	if !n.armed.After(now) {
+	if !n.armed.After(n.core.now) {
 		n.armed = time.Time{}
 	} // else the timer was set again meanwhile
 	if !n.closed {
-		n.core.advance(now)
+		n.core.advance()
 	}
 }
 
@@ -245,21 +244,22 @@ func (n *Node) spawn(f func(context.Context)) {
 // claims datagrams of two bytes or more that begin as a request or a reply.
 func (n *Node) HandleBatch(conn udp.Conn, batch []udp.Datagram) []udp.Datagram {
 	rest := batch[:0]
-	var now time.Time
+	locked := false
 	for i := range batch {
 		p := batch[i].Payload
 		if len(p) < 2 || p[0] != requestByte && p[0] != replyByte {
 			rest = append(rest, batch[i])
 			continue
 		}
-		if now.IsZero() {
-			now = n.enter()
+		if !locked {
+			locked = true
+			n.enter()
 			defer n.leave()
 			if n.closed {
 				return nil
 			}
 		}
-		n.core.receive(now, conn, &batch[i])
+		n.core.receive(conn, &batch[i])
 	}
 	return rest
 }
@@ -316,8 +316,8 @@ func (n *Node) Close() error {
 	n.closed = true
 	n.mu.Unlock()
 
-	now := n.enter()
-	n.shut(now, ErrClosed)
+	n.enter()
+	n.shut(ErrClosed)
 	n.core.emit(EventClose, netip.AddrPort{})
 	if n.timer != nil && n.timer.Stop() {
 		n.running.Done()
@@ -331,14 +331,14 @@ func (n *Node) Close() error {
 }
 
 // shut fails all requests and closes the sockets. The lock is held.
-func (n *Node) shut(now time.Time, err error) {
+func (n *Node) shut(err error) {
 	c := n.core
 	was := c.suspended
 	c.suspended = true
 	for q := range c.queries {
 		q.stopLocked(err)
 	}
-	c.cancelAll(now, err)
+	c.cancelAll(err)
 	c.delayed.clear()
 	if was {
 		return
@@ -354,7 +354,7 @@ func (n *Node) shut(now time.Time, err error) {
 func (n *Node) Suspend() error {
 	n.life.Lock()
 	defer n.life.Unlock()
-	now := n.enter()
+	n.enter()
 	switch {
 	case n.closed:
 		n.leave()
@@ -363,7 +363,7 @@ func (n *Node) Suspend() error {
 		n.leave()
 		return nil
 	}
-	n.shut(now, ErrSuspended)
+	n.shut(ErrSuspended)
 	n.core.emit(EventSuspend, netip.AddrPort{})
 	n.leave()
 	n.readers.Wait()
@@ -388,13 +388,13 @@ func (n *Node) Resume() error {
 	if err != nil {
 		return err
 	}
-	now := n.enter()
+	n.enter()
 	defer n.leave()
 	c.suspended = false
-	c.window.since = now
+	c.window.since = c.now
 	n.attach(server, client)
 	c.wakeup()
-	c.ticked, c.nextAt = now.Round(0), now.Add(tickTime)
+	c.ticked, c.nextAt = c.now.Round(0), c.now.Add(tickTime)
 	c.want(taskRefresh)
 	c.emit(EventResume, netip.AddrPort{})
 	return nil

@@ -65,7 +65,7 @@ func (g *requests) remove(p *pending) {
 // request makes a request and transmits it, or lets it wait for the window.
 // Done is called once, with the answer or an error, under the lock; never if
 // request itself fails. The Reply it gets is borrowed.
-func (c *core) request(now time.Time, m *request, o outgoing, retries int, g *requests) (*pending, error) {
+func (c *core) request(m *request, o outgoing, retries int, g *requests) (*pending, error) {
 	switch {
 	case c.suspended:
 		return nil, ErrSuspended
@@ -83,7 +83,7 @@ func (c *core) request(now time.Time, m *request, o outgoing, retries int, g *re
 		return nil, ErrTooLarge
 	}
 	o.internal, o.command = m.internal, m.command
-	p, ok := c.calls.Add(now, retries, o)
+	p, ok := c.calls.Add(c.now, retries, o)
 	if !ok {
 		return nil, ErrBusy
 	}
@@ -96,22 +96,22 @@ func (c *core) request(now time.Time, m *request, o outgoing, retries int, g *re
 	if s := c.stats.command(m.internal, m.command); s != nil {
 		s.Tx++
 	}
-	c.submit(now, p)
+	c.submit(p)
 	return p, nil
 }
 
 // submit transmits a request if the window has room, else queues it.
-func (c *core) submit(now time.Time, p *pending) {
-	c.window.advance(now)
+func (c *core) submit(p *pending) {
+	c.window.advance(c.now)
 	if c.window.full() {
 		p.Payload.queued = true
 		c.queue = append(c.queue, p)
 		return
 	}
-	c.transmit(now, p)
+	c.transmit(p)
 }
 
-func (c *core) transmit(now time.Time, p *pending) {
+func (c *core) transmit(p *pending) {
 	o := &p.Payload
 	o.queued = false
 	c.window.sent()
@@ -122,20 +122,20 @@ func (c *core) transmit(now time.Time, p *pending) {
 	switch {
 	case wait > 0:
 	case c.timing != nil:
-		wait = c.timing.timeout(now, o.to, p.Sent+1, c.rand.Float64())
+		wait = c.timing.timeout(c.now, o.to, p.Sent+1, c.rand.Float64())
 	default:
 		wait = requestTimeout
 	}
-	c.calls.Sent(p, now, now.Add(wait))
+	c.calls.Sent(p, c.now, c.now.Add(wait))
 }
 
 // pump transmits what waits while the window has room. Requests that have ended
 // meanwhile are skipped.
-func (c *core) pump(now time.Time) {
+func (c *core) pump() {
 	if len(c.queue) == 0 {
 		return
 	}
-	c.window.advance(now)
+	c.window.advance(c.now)
 	for len(c.queue) > 0 && !c.window.full() {
 		p := c.queue[0]
 		c.queue[0] = nil
@@ -143,14 +143,14 @@ func (c *core) pump(now time.Time) {
 			c.queue = nil
 		}
 		if !p.Done() {
-			c.transmit(now, p)
+			c.transmit(p)
 		}
 	}
 }
 
 // expire transmits again, or ends, requests whose time is over.
-func (c *core) expire(now time.Time) {
-	for p := range c.calls.Expired(now) {
+func (c *core) expire() {
+	for p := range c.calls.Expired(c.now) {
 		if p.Sent == 1 && p.Payload.onSlow != nil {
 			p.Payload.onSlow()
 			if p.Done() {
@@ -159,7 +159,7 @@ func (c *core) expire(now time.Time) {
 		}
 		if !p.Exhausted() {
 			c.stats.Requests.Retries++
-			c.submit(now, p)
+			c.submit(p)
 			continue
 		}
 		c.stats.Requests.Timeouts++
@@ -167,7 +167,7 @@ func (c *core) expire(now time.Time) {
 			s.Timeouts++
 		}
 		o := p.Payload
-		c.end(now, p, nil, ErrTimeout)
+		c.end(p, nil, ErrTimeout)
 		if o.hasID {
 			c.removeNode(o.id)
 		}
@@ -177,7 +177,7 @@ func (c *core) expire(now time.Time) {
 // answered takes a reply. It is matched by its transaction id, which cannot be
 // guessed; that of an internal command must come from the node asked too, that
 // of a user command may have been relayed (docs/spec/dht-rpc.md §5.3).
-func (c *core) answered(now time.Time, conn udp.Conn, from netip.AddrPort, m *reply) {
+func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 	p := c.calls.Get(m.tid)
 	if p == nil || p.Sent == 0 {
 		c.stats.Bad.Unexpected++
@@ -188,9 +188,9 @@ func (c *core) answered(now time.Time, conn udp.Conn, from netip.AddrPort, m *re
 		c.stats.Bad.Foreign++
 		return
 	}
-	rtt := now.Sub(p.Created)
+	rtt := c.now.Sub(p.Created)
 	if c.timing != nil && p.Sent <= 2 {
-		c.timing.put(now, from, rtt)
+		c.timing.put(c.now, from, rtt)
 	}
 	c.stats.Requests.Responses++
 	if s := c.stats.command(o.internal, o.command); s != nil {
@@ -200,24 +200,24 @@ func (c *core) answered(now time.Time, conn udp.Conn, from netip.AddrPort, m *re
 		}
 	}
 	id := c.prove(from, m.id)
-	c.noteReply(now, conn, from, id, m.to)
+	c.noteReply(conn, from, id, m.to)
 	c.reply = Reply{
 		From: from, FromID: id, To: m.to, TID: m.tid, RTT: rtt, Conn: conn,
 		Token: m.token, Error: ErrorCode(m.code), Value: m.value, closer: m.closer,
 	}
-	c.end(now, p, &c.reply, nil)
+	c.end(p, &c.reply, nil)
 	c.reply = Reply{}
-	c.pump(now)
+	c.pump()
 }
 
 // end ends a request and tells whoever made it.
-func (c *core) end(now time.Time, p *pending, r *Reply, err error) {
+func (c *core) end(p *pending, r *Reply, err error) {
 	if p.Done() {
 		return
 	}
 	c.calls.Remove(p)
 	if p.Sent > 0 {
-		c.window.advance(now)
+		c.window.advance(c.now)
 		c.window.received()
 	}
 	if p.Payload.session != nil {
@@ -231,23 +231,23 @@ func (c *core) end(now time.Time, p *pending, r *Reply, err error) {
 }
 
 // cancel ends all requests of a group.
-func (c *core) cancel(now time.Time, g *requests, err error) {
+func (c *core) cancel(g *requests, err error) {
 	for g.first != nil {
-		c.end(now, g.first, nil, err)
+		c.end(g.first, nil, err)
 	}
 }
 
 // cancelAll ends all requests.
-func (c *core) cancelAll(now time.Time, err error) {
+func (c *core) cancelAll(err error) {
 	for p := range c.calls.All() {
-		c.end(now, p, nil, err)
+		c.end(p, nil, err)
 	}
 	c.queue = nil
 	c.window.clear()
 }
 
 // ping asks a node for a sign of life. Its timeout evicts nobody by itself.
-func (c *core) ping(now time.Time, to netip.AddrPort, retries int, done func(*Reply, error)) error {
-	_, err := c.request(now, &request{internal: true, command: cmdPing}, outgoing{to: to, done: done}, retries, nil)
+func (c *core) ping(to netip.AddrPort, retries int, done func(*Reply, error)) error {
+	_, err := c.request(&request{internal: true, command: cmdPing}, outgoing{to: to, done: done}, retries, nil)
 	return err
 }

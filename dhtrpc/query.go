@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
-	"time"
 
 	"github.com/warren-dht/warren/kad"
 )
@@ -159,12 +158,12 @@ func (q *Query) walk(ctx context.Context, streaming bool, yield func(Reply, erro
 	q.seedBootstrap(ctx)
 	var spare []Reply
 	for {
-		now := n.enter()
-		q.step(now)
+		n.enter()
+		q.step()
 		batch, err := q.buffer, q.err
 		q.buffer = spare[:0]
 		if len(batch) > 0 {
-			q.step(now) // there is room for replies again
+			q.step() // there is room for replies again
 		}
 		done := err == nil && len(batch) == 0 && q.lookup.Done()
 		if done && q.moreSeeds() {
@@ -306,7 +305,7 @@ func (q *Query) seedBootstrap(ctx context.Context) {
 }
 
 // step asks whoever may be asked now. The lock is held.
-func (q *Query) step(now time.Time) {
+func (q *Query) step() {
 	if q.err != nil || len(q.buffer) >= bufferedReplies {
 		return
 	}
@@ -315,24 +314,24 @@ func (q *Query) step(now time.Time) {
 		if !ok {
 			break
 		}
-		q.visit(now, to)
+		q.visit(to)
 	}
 	if q.lookup.Done() {
 		q.signal()
 	}
 }
 
-func (q *Query) visit(now time.Time, to Contact) {
+func (q *Query) visit(to Contact) {
 	c := q.node.core
 	o := outgoing{
 		to: to.Addr, id: to.ID, hasID: true,
 		onSlow: func() {
 			q.lookup.Slow(to.Addr)
-			q.step(q.node.core.now)
+			q.step()
 		},
 		done: func(r *Reply, err error) { q.visited(to, r, err) },
 	}
-	if _, err := c.request(now, q.m.request(), o, q.retries, &q.visits); err != nil {
+	if _, err := c.request(q.m.request(), o, q.retries, &q.visits); err != nil {
 		q.lookup.Refused(to.Addr)
 		if err != ErrBadAddress {
 			q.stopLocked(err)
@@ -348,7 +347,7 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 		return
 	case errors.Is(err, ErrTimeout):
 		for _, by := range q.lookup.Down(to.Addr) {
-			c.hintDown(c.now, by, to.Addr, &q.visits)
+			c.hintDown(by, to.Addr, &q.visits)
 		}
 	case err != nil:
 		q.lookup.Refused(to.Addr)
@@ -363,7 +362,7 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 	if q.lookup.Answers+q.lookup.Failures >= q.full && !q.o.background {
 		q.lookup.SetAlpha(q.full)
 	}
-	q.step(c.now)
+	q.step()
 }
 
 // accept takes a reply that is not an error.
@@ -408,7 +407,7 @@ func (q *Query) offer(r *Reply) {
 			continue
 		}
 		if q.lookup.Offer(n, r.From) == kad.KnownDown {
-			c.hintDown(c.now, r.From, a, &q.visits)
+			c.hintDown(r.From, a, &q.visits)
 		}
 	}
 }
@@ -423,7 +422,7 @@ func (q *Query) stop(err error) {
 func (q *Query) stopLocked(err error) {
 	if q.err == nil {
 		q.err = err
-		q.node.core.cancel(q.node.core.now, &q.visits, err)
+		q.node.core.cancel(&q.visits, err)
 	}
 	q.signal()
 }
@@ -438,14 +437,14 @@ func (q *Query) signal() {
 // finish cancels what is still under way.
 func (q *Query) finish() {
 	n := q.node
-	now := n.enter()
+	n.enter()
 	defer n.leave()
 	q.collect()
 	q.lookup.Stop()
 	if q.err == nil {
 		q.err = errQueryOver
 	}
-	n.core.cancel(now, &q.visits, errQueryOver)
+	n.core.cancel(&q.visits, errQueryOver)
 	delete(n.core.queries, q)
 	q.buffer, q.replies = nil, nil
 	if s := q.o.Session; s != nil {
@@ -473,10 +472,10 @@ func (q *Query) collect() {
 // docs/spec/dht-rpc.md §7.6.
 func (q *Query) commit(ctx context.Context) error {
 	n := q.node
-	now := n.enter()
+	n.enter()
 	q.collect()
 	q.lookup.Stop()
-	n.core.cancel(now, &q.visits, errQueryOver)
+	n.core.cancel(&q.visits, errQueryOver)
 	closest := q.closest
 	n.leave()
 	send := q.o.CommitFunc

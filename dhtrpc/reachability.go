@@ -88,7 +88,7 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 		return true
 	}
 
-	now := n.enter()
+	n.enter()
 	c := n.core
 	if n.usable() != nil {
 		n.leave()
@@ -111,7 +111,7 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 				answers <- r.clone()
 			}
 		}}
-		if _, err := c.request(now, &m, o, defaultRetries, &group); err != nil {
+		if _, err := c.request(&m, o, defaultRetries, &group); err != nil {
 			answers <- Reply{}
 		}
 	}
@@ -130,8 +130,8 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 		case <-ctx.Done():
 		}
 	}
-	now = n.enter()
-	c.cancel(now, &group, ctx.Err())
+	n.enter()
+	c.cancel(&group, ctx.Err())
 	c.heard = nil
 	n.leave()
 

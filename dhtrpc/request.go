@@ -3,7 +3,6 @@ package dhtrpc
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/warren-dht/warren/udp"
 )
@@ -42,7 +41,6 @@ type Request struct {
 	Conn    udp.Conn // the socket it came in on
 
 	core     *core
-	now      time.Time
 	answered bool
 }
 
@@ -111,7 +109,7 @@ func (r *Request) answer(m *reply, token bool, opts []ReplyOption) error {
 		return ErrBadAddress
 	}
 	m.tid = r.TID
-	if err := r.core.respond(r.now, conn, to, m, target, token, r.Token != nil); err != nil {
+	if err := r.core.respond(conn, to, m, target, token, r.Token != nil); err != nil {
 		return err
 	}
 	r.answered = true
@@ -195,11 +193,11 @@ func (p *Pending) Relay(to netip.AddrPort, value []byte, opts ...ReplyOption) er
 func (p *Pending) Detach() *Pending { panic("dhtrpc: request is detached already") }
 
 func (p *Pending) do(f func() error) error {
-	now := p.node.enter()
+	p.node.enter()
 	defer p.node.leave()
 	if err := p.node.usable(); err != nil {
 		return err
 	}
-	p.Request.core, p.Request.now = p.node.core, now
+	p.Request.core = p.node.core
 	return f()
 }

@@ -13,37 +13,37 @@ import (
 
 // serve answers a request of another node. The order is the protocol's: the
 // token, the routing table, the command (docs/spec/dht-rpc.md §3, §4).
-func (c *core) serve(now time.Time, conn udp.Conn, from netip.AddrPort, m *request) {
-	if m.token != nil && !c.secrets.Valid(now, from.Addr(), m.token[:]) {
+func (c *core) serve(conn udp.Conn, from netip.AddrPort, m *request) {
+	if m.token != nil && !c.secrets.Valid(c.now, from.Addr(), m.token[:]) {
 		c.stats.Refused.Tokens++
-		c.respond(now, conn, from, &reply{tid: m.tid, code: uint64(InvalidToken)}, m.target, true, false)
+		c.respond(conn, from, &reply{tid: m.tid, code: uint64(InvalidToken)}, m.target, true, false)
 		return
 	}
 	id := c.prove(from, m.id)
 	if id != nil {
-		c.noteRequest(now, conn, Contact{ID: *id, Addr: from}, m.to)
+		c.noteRequest(conn, Contact{ID: *id, Addr: from}, m.to)
 	}
 	if s := c.stats.command(m.internal, m.command); s != nil {
 		s.Served++
 	}
 	if m.internal {
-		c.serveInternal(now, conn, from, m)
+		c.serveInternal(conn, from, m)
 		return
 	}
-	if c.cfg.Handler != nil && c.serveUser(now, conn, from, id, m) {
+	if c.cfg.Handler != nil && c.serveUser(conn, from, id, m) {
 		return
 	}
-	c.unknown(now, conn, from, m)
+	c.unknown(conn, from, m)
 }
 
 // serveInternal obeys the protocol's own commands (docs/spec/dht-rpc.md §4).
 // None of their replies holds a token or a value, and what lacks its argument
 // is not answered.
-func (c *core) serveInternal(now time.Time, conn udp.Conn, from netip.AddrPort, m *request) {
+func (c *core) serveInternal(conn udp.Conn, from netip.AddrPort, m *request) {
 	out := reply{tid: m.tid}
 	switch m.command {
 	case cmdPing:
-		c.respond(now, conn, from, &out, nil, false, false)
+		c.respond(conn, from, &out, nil, false, false)
 	case cmdPingNAT:
 		if len(m.value) < 2 {
 			return
@@ -52,18 +52,18 @@ func (c *core) serveInternal(now time.Time, conn udp.Conn, from netip.AddrPort, 
 		if port == 0 {
 			return
 		}
-		c.respond(now, conn, netip.AddrPortFrom(from.Addr(), port), &out, nil, false, false)
+		c.respond(conn, netip.AddrPortFrom(from.Addr(), port), &out, nil, false, false)
 	case cmdFindNode:
 		if m.target != nil {
-			c.respond(now, conn, from, &out, m.target, false, false)
+			c.respond(conn, from, &out, m.target, false, false)
 		}
 	case cmdDownHint:
 		if len(m.value) < compact.AddrSize {
 			return
 		}
 		r := compact.NewReader(m.value)
-		c.hintedDown(now, from, r.Addr())
-		c.respond(now, conn, from, &out, nil, false, false)
+		c.hintedDown(from, r.Addr())
+		c.respond(conn, from, &out, nil, false, false)
 	case cmdDelayedPing:
 		if len(m.value) < 4 {
 			return
@@ -72,28 +72,28 @@ func (c *core) serveInternal(now time.Time, conn udp.Conn, from netip.AddrPort, 
 		if delay > c.cfg.MaxPingDelay {
 			return
 		}
-		if !c.delayed.add(now.Add(delay), conn, from, m.tid, c.cfg.Limits) {
+		if !c.delayed.add(c.now.Add(delay), conn, from, m.tid, c.cfg.Limits) {
 			c.stats.Refused.Limits++
 		}
 	default:
-		c.unknown(now, conn, from, m)
+		c.unknown(conn, from, m)
 	}
 }
 
 // unknown says that a command is not known.
-func (c *core) unknown(now time.Time, conn udp.Conn, from netip.AddrPort, m *request) {
-	c.respond(now, conn, from, &reply{tid: m.tid, code: uint64(UnknownCommand)}, m.target, false, false)
+func (c *core) unknown(conn udp.Conn, from netip.AddrPort, m *request) {
+	c.respond(conn, from, &reply{tid: m.tid, code: uint64(UnknownCommand)}, m.target, false, false)
 }
 
 // respond sends a reply with what every reply bears: the receiver's address,
 // our id if the socket shows it, closer nodes if there is a target, a token for
 // the receiver if asked. Only a verified receiver gets more than MaxReply
 // bytes; a reply that is too long loses closer nodes first.
-func (c *core) respond(now time.Time, conn udp.Conn, to netip.AddrPort, m *reply, target *ID, withToken, verified bool) error {
+func (c *core) respond(conn udp.Conn, to netip.AddrPort, m *reply, target *ID, withToken, verified bool) error {
 	m.to = to
 	m.id = c.idOn(conn)
 	if withToken {
-		c.token = c.secrets.Issue(now, to.Addr())
+		c.token = c.secrets.Issue(c.now, to.Addr())
 		m.token = &c.token
 	}
 	if target != nil {
@@ -137,12 +137,12 @@ func exempt(ip netip.Addr) bool {
 
 // serveUser hands a request to the application and reports whether it knew the
 // command. A handler that panics is answered for with an error.
-func (c *core) serveUser(now time.Time, conn udp.Conn, from netip.AddrPort, id *ID, m *request) (known bool) {
+func (c *core) serveUser(conn udp.Conn, from netip.AddrPort, id *ID, m *request) (known bool) {
 	r := &c.serving
 	*r = Request{
 		Command: m.command, Target: m.target, Value: m.value, Token: m.token,
 		From: from, FromID: id, To: m.to, TID: m.tid, Conn: conn,
-		core: c, now: now,
+		core: c,
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -152,7 +152,7 @@ func (c *core) serveUser(now time.Time, conn udp.Conn, from netip.AddrPort, id *
 				log.Error("dhtrpc: handler panicked", "command", command, "from", from, "panic", fmt.Sprint(p))
 			})
 			if !r.answered {
-				c.unknown(now, conn, from, m)
+				c.unknown(conn, from, m)
 			}
 			known = true
 		}

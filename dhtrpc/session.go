@@ -26,11 +26,11 @@ func (s *Session) Close(err error) {
 	if err == nil {
 		err = ErrSessionClosed
 	}
-	now := s.node.enter()
+	s.node.enter()
 	defer s.node.leave()
 	if s.err == nil {
 		s.err = err
-		s.node.core.cancel(now, &s.group, err)
+		s.node.core.cancel(&s.group, err)
 		for _, q := range s.queries {
 			q.stopLocked(err)
 		}
