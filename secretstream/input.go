@@ -1,0 +1,287 @@
+package secretstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/warren-dht/warren/internal/sodium"
+)
+
+// A waiter is a raw stream that can say when there is something to read, so
+// that nobody holds a buffer until then. WaitRead returns nil when Read would
+// not wait, be it for an error; it heeds the read deadline.
+type waiter interface{ WaitRead() error }
+
+// input is the receiving direction: raw bytes, frames, messages.
+type input struct {
+	raw       net.Conn
+	wait      waiter // or nil
+	maxFrame  int
+	skipEmpty atomic.Bool
+	bytes     atomic.Uint64 // of data frames
+
+	// key and id are set before the first read and valid until the header is
+	// read.
+	key [sodium.StreamKeySize]byte
+	id  [idSize]byte
+
+	mu      sync.Mutex // guards what follows; held while waiting for raw
+	err     error      // final
+	started bool       // the header was read
+	pull    sodium.Pull
+
+	// The bytes received and not consumed are buf.b[lo:hi]:
+	//
+	//	| headroom | consumed, plain | lo: frames, the last one cut | hi: room |
+	buf    *buffer // nil while nothing is held
+	lo, hi int
+	filled bool   // the last read of raw took all the room there was
+	plain  []byte // rest of the current message, in the consumed part
+}
+
+func (in *input) init(raw net.Conn, cfg Config) {
+	in.raw = raw
+	in.wait, _ = raw.(waiter)
+	in.maxFrame = maxFrame
+	if cfg.MaxMessage > 0 && cfg.MaxMessage < MaxMessage {
+		in.maxFrame = cfg.MaxMessage + sodium.StreamOverhead
+	}
+	in.skipEmpty.Store(cfg.SkipEmpty)
+}
+
+// Read reads plaintext as a net.Conn does. It returns io.EOF when the peer has
+// ended its side, and io.ErrUnexpectedEOF when it did so inside a frame.
+func (c *Conn) Read(p []byte) (n int, err error) {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(c.in.plain) == 0 {
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		m := copy(p[n:], c.in.plain)
+		c.in.plain = c.in.plain[m:]
+		n += m
+		// Another message only if that takes no waiting.
+		if n == len(p) || !c.in.frameIsHere() || c.next() != nil {
+			return n, nil
+		}
+	}
+}
+
+// ReadMessage returns the next message of the peer, or what Read has left of
+// the current one. The slice is valid until the next call of ReadMessage or
+// Read. Empty messages are returned unless the [Config] says otherwise. For
+// one reader at a time.
+func (c *Conn) ReadMessage() ([]byte, error) {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	if c.closed.Load() {
+		return nil, net.ErrClosed
+	}
+	for len(c.in.plain) == 0 {
+		if err := c.next(); err != nil {
+			return nil, err
+		}
+		if !c.in.skipEmpty.Load() {
+			break
+		}
+	}
+	m := c.in.plain
+	c.in.plain = nil
+	return m, nil
+}
+
+// next makes the next message the current one. The caller holds in.mu.
+func (c *Conn) next() error { return c.step((*input).message) }
+
+// step takes a step of the input and sees to its failure. The caller holds
+// in.mu.
+func (c *Conn) step(f func(*input) error) error {
+	in := &c.in
+	if in.err != nil {
+		return in.err
+	}
+	err := f(in)
+	if err == nil {
+		return nil
+	}
+	if c.closed.Load() {
+		err = net.ErrClosed
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err // and nothing is lost
+	}
+	in.err = err
+	in.release()
+	if errors.Is(err, ErrFrame) || errors.Is(err, ErrHeader) || errors.Is(err, ErrMessage) {
+		c.abort(err)
+	}
+	return err
+}
+
+// WaitPeer waits until the peer's header has come, which proves that the peer
+// holds the keys of the handshake and that the raw stream leads to it. It heeds
+// the read deadline, and takes nothing of what follows the header.
+func (c *Conn) WaitPeer() error {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	return c.step((*input).header)
+}
+
+// header reads the peer's header unless that is done.
+func (in *input) header() error {
+	if in.started {
+		return nil
+	}
+	off, _, err := in.frame(headerSize, headerSize)
+	if err != nil {
+		return err
+	}
+	b := in.buf.b[off:]
+	if !bytes.Equal(b[:idSize], in.id[:]) {
+		return ErrHeader
+	}
+	in.pull = sodium.NewPull(&in.key, (*[sodium.StreamHeaderSize]byte)(b[idSize:]))
+	clear(in.key[:])
+	in.started = true
+	return nil
+}
+
+// message reads and opens the next message.
+func (in *input) message() error {
+	if err := in.header(); err != nil {
+		return err
+	}
+	off, n, err := in.frame(sodium.StreamOverhead, in.maxFrame)
+	if err != nil {
+		return err
+	}
+	in.bytes.Add(uint64(prefixSize + n))
+	if _, ok := in.pull.OpenInPlace(in.buf.b, off, n); !ok {
+		return ErrMessage
+	}
+	in.plain = in.buf.b[off+1:][:n-sodium.StreamOverhead]
+	return nil
+}
+
+// frame consumes a frame and returns where in the buffer its body lies. The
+// body is valid until the next call.
+func (in *input) frame(least, most int) (off, n int, err error) {
+	in.plain = nil
+	if err := in.fill(prefixSize); err != nil {
+		return 0, 0, err
+	}
+	n = frameLength(in.buf.b[in.lo:])
+	if n < least || n > most {
+		return 0, 0, ErrFrame
+	}
+	if err := in.fill(prefixSize + n); err != nil {
+		return 0, 0, err
+	}
+	off = in.lo + prefixSize
+	in.lo = off + n
+	return off, n, nil
+}
+
+// frameIsHere says whether a whole frame has been received already.
+func (in *input) frameIsHere() bool {
+	held := in.hi - in.lo
+	return held >= prefixSize && held >= prefixSize+frameLength(in.buf.b[in.lo:])
+}
+
+// fill reads until need bytes are there.
+func (in *input) fill(need int) error {
+	for in.hi-in.lo < need {
+		if err := in.makeRoom(need); err != nil {
+			return err
+		}
+		room := in.buf.b[in.hi:]
+		n, err := in.raw.Read(room)
+		in.hi += n
+		in.filled = n == len(room)
+		if err != nil && in.hi-in.lo < need {
+			if errors.Is(err, io.EOF) && in.hi > in.lo {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// makeRoom provides a buffer to read into. While there is a lot to read, the
+// buffer grows; to wait, it shrinks to what the cut frame at its end needs: a
+// peer has to send something for what it makes us hold.
+func (in *input) makeRoom(need int) error {
+	held := in.hi - in.lo
+	size := smallSize
+	switch {
+	case in.buf == nil:
+	case in.filled:
+		// There is more. Beyond the pooled sizes only as the frame needs it.
+		size = in.buf.size()
+		if size < largeSize {
+			size++ // the next size
+		} else if held == size {
+			size = min(2*size, need)
+		}
+	case held > mediumSize/4:
+		size = in.buf.size()
+	case held > smallSize/2:
+		size = mediumSize
+	}
+	if in.wait != nil && !in.filled {
+		if held == 0 {
+			in.release()
+		} else {
+			in.resize(size)
+		}
+		if err := in.wait.WaitRead(); err != nil {
+			return err
+		}
+		size = max(size, largeSize)
+	}
+	in.resize(size)
+	return nil
+}
+
+// resize moves the bytes that are held to the start of a buffer with room for
+// size bytes.
+func (in *input) resize(size int) {
+	if old := in.buf; old == nil {
+		in.buf = borrow(size)
+		in.hi = headroom
+	} else if target := borrowedSize(size); target == old.size() {
+		in.hi = headroom + copy(old.b[headroom:], old.b[in.lo:in.hi])
+	} else {
+		in.buf = borrow(size)
+		in.hi = headroom + copy(in.buf.b[headroom:], old.b[in.lo:in.hi])
+		old.giveBack()
+	}
+	in.lo = headroom
+}
+
+// release gives the buffer back, and what it holds.
+func (in *input) release() {
+	in.plain = nil
+	if in.buf != nil {
+		in.buf.giveBack()
+		in.buf, in.lo, in.hi, in.filled = nil, 0, 0, false
+	}
+}
