@@ -170,3 +170,20 @@ func appendSACKBlock(b []byte, r seq.Range) []byte {
 func setStreamID(b []byte, id uint32) {
 	binary.LittleEndian.PutUint32(b[offID:], id)
 }
+
+// String names the bits, for tests and debugging.
+func (f flags) String() string {
+	if f == 0 {
+		return "ACK"
+	}
+	s := ""
+	for i, name := range [...]string{"DATA", "END", "SACK", "MESSAGE", "DESTROY", "HEARTBEAT", "0x40", "0x80"} {
+		if f&(1<<i) != 0 {
+			if s != "" {
+				s += "|"
+			}
+			s += name
+		}
+	}
+	return s
+}
