@@ -73,7 +73,7 @@ func (w *writer) send(fd uintptr) bool {
 			w.todo = w.todo[1:] // the socket cannot address its peer
 			continue
 		}
-		sent, _, e := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.hdr[0])), uintptr(w.n), 0, 0, 0)
+		sent, _, e := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.hdr[0])), uintptr(w.n), 0, 0, 0)
 		switch {
 		case e == 0:
 			for _, k := range w.count[:min(int(sent), w.n)] {
@@ -81,20 +81,32 @@ func (w *writer) send(fd uintptr) bool {
 			}
 		case e == unix.EAGAIN:
 			return false
-		case e == unix.EINTR:
-		case w.count[0] == 1:
-			w.todo = w.todo[1:] // lost
-		default:
-			// EMSGSIZE: some datagrams are larger than the device's MTU. EIO: the
-			// device cannot compute checksums. Without offload each has its own luck.
-			if e == unix.EIO {
-				w.c.gso.Store(false)
+		case e != unix.EINTR:
+			if !w.refused(fd, e) {
+				return false
 			}
-			for range w.count[0] {
-				if w.sendOne(fd) == unix.EAGAIN {
-					return false
-				}
-			}
+		}
+	}
+	return true
+}
+
+// refused deals with the first message of the vector, which the kernel did not
+// take. A single datagram is lost. The datagrams of a train may have better luck
+// one by one: EMSGSIZE says that some are larger than the device's MTU, EIO that
+// the device cannot compute checksums and that no train will ever leave. It
+// reports false when the socket's buffer is full.
+func (w *writer) refused(fd uintptr, e syscall.Errno) bool {
+	if e == unix.EIO {
+		w.c.gso.Store(false)
+	}
+	k := w.count[0]
+	if k == 1 {
+		w.todo = w.todo[1:]
+		return true
+	}
+	for range k {
+		if w.sendOne(fd) == unix.EAGAIN {
+			return false
 		}
 	}
 	return true
@@ -108,7 +120,7 @@ func (w *writer) sendOne(fd uintptr) syscall.Errno {
 	var e syscall.Errno
 	if ok {
 		for {
-			_, _, e = syscall.Syscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(d.Payload))), uintptr(len(d.Payload)), 0,
+			_, _, e = syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(d.Payload))), uintptr(len(d.Payload)), 0,
 				uintptr(unsafe.Pointer(&w.name[0])), uintptr(size))
 			if e != unix.EINTR {
 				break

@@ -1,34 +1,42 @@
 package udp_test
 
 import (
-	"net"
 	"net/netip"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/warren-dht/warren/udp"
+	"github.com/warren-dht/warren/udp/udptest"
 )
 
-func TestRoundTrip(t *testing.T) {
-	a, err := udp.Default.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var machines = []struct {
+	name string
+	udp.Machine
+}{
+	{"Offload", udp.Machine{}},
+	{"NoOffload", udp.Machine{NoOffload: true}},
+	{"Plain", udp.Machine{Plain: true}},
+}
+
+func TestConformance(t *testing.T) {
+	for _, m := range machines {
+		for _, addr := range []string{"127.0.0.1", "::1"} {
+			t.Run(m.name+"/"+addr, func(t *testing.T) {
+				p := udptest.Place{Network: m.Machine, Addr: netip.MustParseAddr(addr)}
+				udptest.Run(t, p, p)
+			})
+		}
 	}
-	b, err := udp.Default.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	if n, err := a.WriteBatch([]udp.Datagram{{Payload: []byte("hello"), Peer: b.LocalAddr(), TTL: 5}}); n != 1 || err != nil {
-		t.Fatalf("WriteBatch = %d, %v", n, err)
-	}
-	batch := make([]udp.Datagram, 4)
-	if n, err := b.ReadBatch(batch); n != 1 || err != nil || string(batch[0].Payload) != "hello" || batch[0].Peer != a.LocalAddr() {
-		t.Fatalf("ReadBatch = %d, %v, %v", n, err, batch[0])
-	}
-	done := make(chan error)
-	go func() { _, err := a.ReadBatch(batch); done <- err }()
-	a.Close()
-	if err := <-done; err != net.ErrClosed {
-		t.Errorf("ReadBatch after Close: %v", err)
+	// One's trains arrive at the other's single reads, and the other way round.
+	for _, m := range machines[1:] {
+		t.Run("Offload_"+m.name, func(t *testing.T) {
+			a := udptest.Place{Network: udp.Default, Addr: netip.MustParseAddr("127.0.0.1")}
+			b := udptest.Place{Network: m.Machine, Addr: a.Addr}
+			udptest.Run(t, a, b)
+			udptest.Run(t, b, a)
+		})
 	}
 }

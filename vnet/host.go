@@ -103,7 +103,7 @@ func (h *Host) Addr() netip.Addr {
 func (h *Host) Addrs() ([]netip.Addr, error) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	list := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	list := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	if !h.down {
 		list = append(list, h.addrs...)
 	}
