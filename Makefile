@@ -29,5 +29,14 @@ natlab:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-bench-peers:
-	cd bench && $(GO) run ./cmd/peers -write ../docs/performance.md
+# Of an hour or so; BENCH_ARGS="--w W1 --reps 1" for less.
+BENCH_ARGS ?= --w W1,W2,W3,W4,W5,W6,W7,W8,W10 --reps 3
+
+bench-peers: interop/node_modules
+	cd bench && $(GO) build -o bin/ ./cmd/... && rm -f results.jsonl && \
+	{ node run.mjs --sides js,warren --out results.jsonl $(BENCH_ARGS); status=$$?; \
+	  node report.mjs results.jsonl ../docs/performance.md && exit $$status; }
+
+interop/node_modules: interop/package-lock.json
+	cd interop && npm ci --ignore-scripts
+	@touch $@
