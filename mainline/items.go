@@ -1,0 +1,58 @@
+package mainline
+
+import (
+	"bytes"
+	"net/netip"
+	"time"
+
+	"github.com/warren-dht/warren/internal/keep"
+)
+
+// maxItemsPerSource bounds the items of one source.
+const maxItemsPerSource = 1000
+
+// items are what others put here (BEP 44), by target. Bounded in number and so
+// in bytes, in age and per source. Guarded by the node's mutex.
+type items struct {
+	kept *keep.Map[key, *Item, netip.Addr]
+}
+
+// newItems makes an empty store. The function, if there is one, is told of
+// every item that goes.
+func newItems(limit int, age time.Duration, removed func(target key)) *items {
+	var forget func(key, *Item, keep.Reason)
+	if removed != nil {
+		forget = func(target key, _ *Item, _ keep.Reason) { removed(target) }
+	}
+	return &items{keep.NewMap[key, *Item, netip.Addr](keep.Limits{
+		Entries:   limit,
+		Age:       age,
+		PerSource: min(maxItemsPerSource, limit),
+	}, forget)}
+}
+
+// get returns the item under a target, nil if there is none. It is the store's
+// own and is not to be changed.
+func (s *items) get(now time.Time, target key) *Item {
+	i, _, _ := s.kept.Get(now, target)
+	return i
+}
+
+// put stores an item whose value, key, salt and signature were found good. It
+// returns the code of the refusal, or 0. The order is BEP 44's: cas first, then
+// seq. The same seq with the same value is a success and renews the item; with
+// another value it is refused (docs/spec/mainline.md §15.3). The store keeps
+// the item.
+func (s *items) put(now time.Time, target key, item *Item, cas *int64, from netip.Addr) Code {
+	held := s.get(now, target)
+	if held != nil && item.Mutable() {
+		switch {
+		case cas != nil && *cas != held.Seq:
+			return CodeCASMismatch
+		case item.Seq < held.Seq, item.Seq == held.Seq && !bytes.Equal(item.Value, held.Value):
+			return CodeSeqTooLow
+		}
+	}
+	s.kept.Put(now, target, item, source(from))
+	return 0
+}

@@ -1,0 +1,96 @@
+package mainline
+
+import (
+	"context"
+	"crypto/sha1"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/warren-dht/warren/vnet"
+)
+
+// testnet makes a network of n nodes on a virtual internet, one after the other,
+// each knowing the first.
+type testnet struct {
+	t     testing.TB
+	inet  *vnet.Network
+	nodes []*Node
+	boot  []string
+}
+
+func newTestnet(t testing.TB, n int, change ...func(i int, c *Config)) *testnet {
+	tn := &testnet{t: t, inet: vnet.New(1)}
+	for i := range n {
+		tn.add(func(c *Config) {
+			for _, f := range change {
+				f(i, c)
+			}
+		})
+	}
+	return tn
+}
+
+// add starts a node on a host of its own and waits until it is ready.
+func (tn *testnet) add(change func(*Config)) *Node {
+	tn.t.Helper()
+	h := tn.inet.Host()
+	cfg := Config{
+		Network:   h,
+		Addrs:     []netip.AddrPort{netip.AddrPortFrom(h.Addr(), 6881)},
+		Bootstrap: tn.boot,
+		Rand:      rand.NewPCG(uint64(len(tn.nodes)), 7),
+	}
+	if cfg.Bootstrap == nil {
+		cfg.NoBootstrap = true
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	n, err := Listen(cfg)
+	if err != nil {
+		tn.t.Fatal(err)
+	}
+	if err := n.Ready(context.Background()); err != nil {
+		tn.t.Fatal(err)
+	}
+	if tn.boot == nil {
+		tn.boot = []string{n.Addr().String()}
+	}
+	tn.nodes = append(tn.nodes, n)
+	return n
+}
+
+func (tn *testnet) close() {
+	for _, n := range tn.nodes {
+		n.Close()
+	}
+	tn.inet.Close()
+}
+
+func TestLookupFindsAnnounce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tn := newTestnet(t, 50)
+		defer tn.close()
+		ctx := context.Background()
+		hash := FromHash(sha1.Sum([]byte("a torrent")))
+		st, err := tn.nodes[10].Announce(ctx, hash, AnnounceOptions{Port: 1234})
+		if err != nil || st.N() != K {
+			t.Fatalf("announce: %+v, %v", st, err)
+		}
+		want := netip.AddrPortFrom(tn.nodes[10].Addr().Addr(), 1234)
+		l := tn.nodes[33].Lookup(hash)
+		var got []netip.AddrPort
+		for p := range l.Peers(ctx) {
+			got = append(got, p.Addr)
+		}
+		if len(got) != 1 || got[0] != want || l.Err() != nil {
+			t.Errorf("lookup: %v, %v; want %v", got, l.Err(), want)
+		}
+		if r := l.Result(); r.Peers != 1 || r.WithPeers == 0 || r.Replied < K {
+			t.Errorf("result: %+v", r)
+		}
+	})
+}

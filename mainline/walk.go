@@ -1,0 +1,371 @@
+package mainline
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/warren-dht/warren/internal/call"
+	"github.com/warren-dht/warren/kad"
+)
+
+// Tuning of ours.
+const (
+	maxAlpha    = 64
+	maxInflight = 2 * maxAlpha // of one walk, late ones included
+	maxHolders  = 64           // nodes whose tokens a walk remembers
+)
+
+// A walk is an iterative search for the nodes nearest to a target, on one
+// socket or on several at once, asking each node the same request
+// (docs/spec/mainline.md §9.2). It is a procedure: it runs in the goroutine that
+// wants the result and keeps its progress in here.
+type walk struct {
+	n      *Node
+	req    request
+	alpha  int
+	parts  []*part
+	events chan event
+	out    *outbox
+	now    time.Time
+
+	in      message // the answer being looked at
+	calls   []*call.Call[query]
+	held    int  // calls that hold one of the node's slots
+	noSeeds bool // do not fall back on the bootstrap nodes
+	upkeep  bool // it is for the table's sake, and its tokens are of no use
+
+	// visit sees every response; the walk ends when it returns false.
+	visit func(*answer) bool
+}
+
+// A part is a walk on one socket.
+type part struct {
+	s       *socket
+	i       int
+	search  *search
+	subnets map[netip.Prefix]netip.AddrPort // whom of a public network we ask
+	next    *point                          // waits for a free slot
+	routers bool                            // the bootstrap nodes have been offered
+	holders []holder                        // nearest first
+	replied int
+}
+
+// A holder is a node that gave a token, and so may be asked to store.
+type holder struct {
+	point
+	socket int
+	token  []byte
+	seq    *int64 // of the mutable item that it holds
+	sig    []byte // of that item
+}
+
+// An answer is a response, as a visitor sees it. It is valid until the visitor
+// returns.
+type answer struct {
+	part *part
+	from point
+	body *body
+}
+
+// newWalk prepares a walk over the given sockets.
+func (n *Node) newWalk(req request, sockets []*socket) *walk {
+	w := &walk{n: n, req: req, alpha: n.cfg.Alpha, events: make(chan event, 2*maxInflight*len(sockets))}
+	for i, s := range sockets {
+		w.parts = append(w.parts, &part{
+			s:       s,
+			i:       i,
+			search:  kad.NewLookup(req.target, K, w.alpha),
+			subnets: make(map[netip.Prefix]netip.AddrPort),
+		})
+	}
+	return w
+}
+
+// oneEach is the first socket of each family.
+func (n *Node) oneEach() (list []*socket) {
+	for _, s := range n.byFamily {
+		if s != nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// run walks until the nearest nodes have answered, the visitor has enough, or
+// the context ends.
+func (w *walk) run(ctx context.Context) error {
+	if w.n.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if err := w.seed(ctx); err != nil {
+		return err
+	}
+	w.out = borrowOutbox()
+	defer outboxes.Put(w.out)
+	defer w.abandon()
+	for {
+		waiting, done := w.ask()
+		if done {
+			return nil
+		}
+		var slot chan struct{}
+		if waiting {
+			slot = w.n.slots
+		}
+		select {
+		case e := <-w.events:
+			if !w.handle(e) {
+				return nil
+			}
+			for more := true; more; { // all that is there, before asking on
+				select {
+				case e := <-w.events:
+					if !w.handle(e) {
+						return nil
+					}
+				default:
+					more = false
+				}
+			}
+		case slot <- struct{}{}:
+			<-w.n.slots // ask takes it
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.n.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// seed offers the nodes of the tables, and where those are too few the
+// bootstrap nodes.
+func (w *walk) seed(ctx context.Context) error {
+	few := false
+	w.n.mu.Lock()
+	for _, p := range w.parts {
+		near := p.s.routes.near(w.req.target, 2*K)
+		for _, x := range near {
+			p.offer(x.Contact, netip.AddrPort{})
+		}
+		few = few || len(near) < K
+	}
+	w.n.mu.Unlock()
+	if !few || w.noSeeds {
+		return nil
+	}
+	select {
+	case <-w.n.resolved:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.n.ctx.Done():
+		return ErrClosed
+	}
+	for _, p := range w.parts {
+		if p.search.Waiting() < K {
+			w.offerRouters(p)
+		}
+	}
+	return nil
+}
+
+// offerRouters offers the bootstrap nodes. Their ids are not known: they are
+// taken for the target itself, so that they are asked first.
+func (w *walk) offerRouters(p *part) {
+	p.routers = true
+	w.n.mu.Lock()
+	defer w.n.mu.Unlock()
+	for _, a := range slices.Concat(w.n.routers[family(p.s.is6)], w.n.saved) {
+		if a.Addr().Is6() == p.s.is6 {
+			p.search.Offer(point{ID: w.req.target, Addr: a}, netip.AddrPort{})
+		}
+	}
+}
+
+// offer names a node to the search: one of each public network at a time
+// (docs/spec/mainline.md §9.2.6).
+func (p *part) offer(c point, by netip.AddrPort) {
+	if c.ID == p.s.id || c.Addr.Addr().Is6() != p.s.is6 {
+		return
+	}
+	subnet, limited := kad.Subnet(c.Addr.Addr())
+	if limited {
+		if a, taken := p.subnets[subnet]; taken && a != c.Addr {
+			return
+		}
+	}
+	if p.search.Offer(c, by) == kad.Added && limited {
+		p.subnets[subnet] = c.Addr
+	}
+}
+
+// ask sends as many queries as are due now. It reports whether a free slot is
+// waited for, and whether the walk is done.
+func (w *walk) ask() (waiting, done bool) {
+	done = true
+	for _, p := range w.parts {
+		waiting = w.askPart(p) || waiting
+		if p.next == nil && p.search.Done() && p.search.Answers < K && !p.routers && !w.noSeeds {
+			w.offerRouters(p) // too few live nodes: begin from the bootstrap nodes as well
+			waiting = w.askPart(p) || waiting
+		}
+		done = done && p.next == nil && p.search.Done()
+	}
+	return waiting, done
+}
+
+// askPart is ask for one socket.
+func (w *walk) askPart(p *part) (waiting bool) {
+	locked := false
+	for !waiting {
+		if p.next == nil {
+			c, ok := p.search.Next()
+			if !ok {
+				break
+			}
+			if p.search.Inflight() > maxInflight {
+				p.search.Down(c.Addr)
+				continue
+			}
+			p.next = &c
+		}
+		select {
+		case w.n.slots <- struct{}{}:
+			if !locked {
+				w.n.mu.Lock()
+				w.now, locked = time.Now(), true
+			}
+			w.send(p, *p.next)
+			p.next = nil
+		default:
+			waiting = true
+		}
+	}
+	if locked {
+		w.n.mu.Unlock()
+		w.out.flush(p.s.conn)
+	}
+	return waiting
+}
+
+// send asks one node. The caller holds the mutex and a slot.
+func (w *walk) send(p *part, c point) {
+	n := w.n
+	q := query{to: c.Addr, id: c.ID, knownID: c.ID != w.req.target, events: w.events, part: p.i}
+	var asked *call.Call[query]
+	if n.sendLimit == nil || n.sendLimit.allow(w.now, c.Addr.Addr()) {
+		asked = p.s.ask(w.now, w.out, &w.req, q, false)
+	}
+	if asked == nil { // it gets too much from us, or too much is in flight
+		<-n.slots
+		p.search.Down(c.Addr)
+		return
+	}
+	w.calls = append(w.calls, asked)
+	w.held++
+}
+
+// handle takes what came of a query. It reports whether to go on.
+func (w *walk) handle(e event) bool {
+	p := w.parts[e.part]
+	if e.kind == querySlow {
+		p.search.Slow(e.from)
+		return true
+	}
+	<-w.n.slots
+	w.held--
+	if e.kind == queryFailed {
+		if subnet, limited := kad.Subnet(e.from.Addr()); limited && p.subnets[subnet] == e.from {
+			delete(p.subnets, subnet) // another of that network may be asked
+		}
+		p.search.Down(e.from)
+		return true
+	}
+	m := &w.in
+	if m.parse(e.data) != nil || m.kind != 'r' {
+		p.search.Refused(e.from)
+		return true
+	}
+	p.replied++
+	from := point{ID: toKey(m.body.id), Addr: e.from}
+	valid := p.s.secureContact(from)
+	p.search.Answered(e.from, from.ID, valid)
+	if valid && m.body.any(hasToken) {
+		p.hold(w.req.target, holder{point: from, socket: p.s.index, token: bytes.Clone(m.body.token), seq: itemSeq(&m.body), sig: bytes.Clone(m.body.sig)})
+	}
+	w.offerNodes(m.body.nodes, peer4Size, e.from)
+	w.offerNodes(m.body.nodes6, peer6Size, e.from)
+	return w.visit == nil || w.visit(&answer{part: p, from: from, body: &m.body})
+}
+
+// itemSeq is the seq of the item in an answer, nil if there is none.
+func itemSeq(b *body) *int64 {
+	if !b.any(hasSeq) || !b.any(hasKey) && b.any(hasValue) {
+		return nil
+	}
+	seq := b.seq
+	return &seq
+}
+
+// offerNodes offers the nodes of a compact list to the parts of their family.
+func (w *walk) offerNodes(list []byte, addrSize int, from netip.AddrPort) {
+	n := w.n
+	for i := 0; i < maxNodesTaken; i++ {
+		c, rest, ok := nextNode(list, n.idLen, addrSize)
+		if !ok {
+			return
+		}
+		list = rest
+		if !routable(c.Addr, from.Addr()) {
+			continue
+		}
+		for _, p := range w.parts {
+			p.offer(c, from)
+		}
+	}
+}
+
+// maxNodesTaken bounds the nodes taken from one answer. bittorrent-dht sends
+// its whole table.
+const maxNodesTaken = 128
+
+// hold remembers who gave a token, the nearest ones.
+func (p *part) hold(target key, h holder) {
+	i, _ := slices.BinarySearchFunc(p.holders, h.ID, func(x holder, id key) int {
+		return kad.Compare(target, x.ID, id)
+	})
+	if p.holders = slices.Insert(p.holders, i, h); len(p.holders) > maxHolders {
+		p.holders = p.holders[:maxHolders]
+	}
+}
+
+// nearestHolders are the K nearest nodes of each socket that gave a token.
+func (w *walk) nearestHolders() (list []holder) {
+	for _, p := range w.parts {
+		list = append(list, p.holders[:min(K, len(p.holders))]...)
+	}
+	return list
+}
+
+// replied is how many nodes answered.
+func (w *walk) replied() (n int) {
+	for _, p := range w.parts {
+		n += p.replied
+	}
+	return n
+}
+
+// abandon lets go of the queries that are still under way. What they bring
+// later still serves the table.
+func (w *walk) abandon() {
+	w.n.mu.Lock()
+	for _, c := range w.calls {
+		c.Payload.events = nil
+	}
+	w.n.mu.Unlock()
+	for ; w.held > 0; w.held-- {
+		<-w.n.slots
+	}
+}
