@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/warren-dht/warren/vnet"
 )
