@@ -35,9 +35,9 @@ type Table[T ID, D any] struct {
 	k       int
 	limits  Limits
 	subnets map[netip.Prefix]int
-	buckets [][]*Node[T, D]  // by length of the shared prefix
+	buckets [][]*Node[T, D]  // by length of the shared prefix, as far as the deepest that was used
 	filled  [maxWords]uint64 // bit i, from the top: bucket i is not empty
-	byID    map[T]*Node[T, D]
+	count   int              // of nodes
 	oldest  *Node[T, D]
 	newest  *Node[T, D]
 }
@@ -57,8 +57,6 @@ func NewTable[T ID, D any](own T, k int, limits Limits) *Table[T, D] {
 		k:       k,
 		limits:  limits,
 		subnets: map[netip.Prefix]int{},
-		buckets: make([][]*Node[T, D], 8*len(own)),
-		byID:    map[T]*Node[T, D]{},
 	}
 }
 
@@ -66,14 +64,28 @@ func NewTable[T ID, D any](own T, k int, limits Limits) *Table[T, D] {
 func (t *Table[T, D]) Own() T { return t.own }
 
 // Len is the number of nodes.
-func (t *Table[T, D]) Len() int { return len(t.byID) }
+func (t *Table[T, D]) Len() int { return t.count }
 
 // Get returns the node with that id, nil if there is none.
-func (t *Table[T, D]) Get(id T) *Node[T, D] { return t.byID[id] }
+func (t *Table[T, D]) Get(id T) *Node[T, D] {
+	h := head(id)
+	for _, n := range t.Bucket(id) {
+		if n.head == h && n.ID == id {
+			return n
+		}
+	}
+	return nil
+}
 
 // Bucket returns the nodes that stand in the bucket of id. The slice is the
 // table's own: do not change it, nor the table while reading it.
-func (t *Table[T, D]) Bucket(id T) []*Node[T, D] { return t.buckets[t.index(id)] }
+func (t *Table[T, D]) Bucket(id T) []*Node[T, D] {
+	i := t.index(id)
+	if i >= len(t.buckets) {
+		return nil
+	}
+	return t.buckets[i]
+}
 
 // Oldest is the node that was heard from longest ago, nil in an empty table.
 func (t *Table[T, D]) Oldest() *Node[T, D] { return t.oldest }
@@ -97,17 +109,17 @@ func (t *Table[T, D]) All() iter.Seq[*Node[T, D]] {
 
 // Random returns one of the nodes, each equally likely; nil in an empty table.
 func (t *Table[T, D]) Random(r *rand.Rand) *Node[T, D] {
-	if len(t.byID) == 0 {
+	if t.count == 0 {
 		return nil
 	}
-	i := r.IntN(len(t.byID))
+	i := r.IntN(t.count)
 	for _, b := range t.buckets {
 		if i < len(b) {
 			return b[i]
 		}
 		i -= len(b)
 	}
-	panic("BUG: kad: table's buckets and index differ")
+	panic("BUG: kad: table's buckets and count differ")
 }
 
 // An Insertion says what became of an [Table.Insert].
@@ -127,10 +139,13 @@ func (t *Table[T, D]) Insert(c Contact[T], data D) (*Node[T, D], Insertion) {
 	if c.ID == t.own {
 		return nil, Self
 	}
-	if n := t.byID[c.ID]; n != nil {
+	if n := t.Get(c.ID); n != nil {
 		return n, Known
 	}
 	i := t.index(c.ID)
+	for i >= len(t.buckets) {
+		t.buckets = append(t.buckets, nil)
+	}
 	if len(t.buckets[i]) >= t.k {
 		return nil, Full
 	}
@@ -141,7 +156,7 @@ func (t *Table[T, D]) Insert(c Contact[T], data D) (*Node[T, D], Insertion) {
 	n := &Node[T, D]{Contact: c, Data: data, head: head(c.ID)}
 	t.buckets[i] = append(t.buckets[i], n)
 	t.filled[i/64] |= 1 << (63 - i%64)
-	t.byID[c.ID] = n
+	t.count++
 	if limited {
 		t.subnets[subnet]++
 	}
@@ -151,11 +166,11 @@ func (t *Table[T, D]) Insert(c Contact[T], data D) (*Node[T, D], Insertion) {
 
 // Remove takes the node with that id out and returns it, nil if there is none.
 func (t *Table[T, D]) Remove(id T) *Node[T, D] {
-	n := t.byID[id]
+	n := t.Get(id)
 	if n == nil {
 		return nil
 	}
-	delete(t.byID, id)
+	t.count--
 	i := t.index(id)
 	b := t.buckets[i]
 	b = slices.Delete(b, slices.Index(b, n), slices.Index(b, n)+1)
@@ -256,7 +271,7 @@ func nearer[T ID, D any](a, b *Node[T, D], h uint64, target T) bool {
 
 // index is the bucket of id; our own id counts into the last.
 func (t *Table[T, D]) index(id T) int {
-	return min(Prefix(t.own, id), len(t.buckets)-1)
+	return min(Prefix(t.own, id), 8*len(id)-1)
 }
 
 func (t *Table[T, D]) crowded(bucket int, subnet netip.Prefix) bool {
