@@ -68,11 +68,14 @@ type Handler interface {
 // handlers in order; what none of them claims is dropped. It is the only
 // reader of a socket, and it returns when the socket is closed.
 func Serve(conn Conn, handlers ...Handler) {
-	batch := make([]Datagram, BatchSize)
+	batch := make([]Datagram, firstBatch)
 	for {
 		n, err := conn.ReadBatch(batch)
 		if err != nil {
 			return
+		}
+		if n == len(batch) && n < BatchSize { // after this one there may be more
+			batch = append(make([]Datagram, 0, BatchSize), batch...)[:BatchSize]
 		}
 		rest := batch[:n]
 		for _, h := range handlers {
@@ -85,3 +88,6 @@ func Serve(conn Conn, handlers ...Handler) {
 
 // BatchSize is the number of datagrams that Serve reads at most at once.
 const BatchSize = 64
+
+// firstBatch is what Serve makes room for until a socket is busy.
+const firstBatch = 8
