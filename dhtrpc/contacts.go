@@ -22,9 +22,9 @@ const (
 
 // An entry is what the node notes about a contact in its table, in ticks.
 type entry struct {
-	added, pinged, seen int
-	sampled             int // when its view of our address was taken; 0: never
-	hints               int // that it is down
+	added, pinged, seen int32
+	sampled             int32 // when its view of our address was taken; 0: never
+	hints               int32 // that it is down
 }
 
 // noteReply learns from a reply that was awaited: the sender receives at its

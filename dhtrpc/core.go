@@ -43,7 +43,7 @@ type core struct {
 	suspended      bool
 
 	table   *table
-	tick    int       // counts 5 s
+	tick    int32     // counts 5 s
 	ticked  time.Time // wall clock of the last tick
 	nextAt  time.Time // of the next one
 	refresh int       // ticks until the next refresh
@@ -110,7 +110,7 @@ func newCore(cfg Config, boot []bootstrapNode, now time.Time) *core {
 		rand:       r,
 		firewalled: cfg.Firewalled == nil || *cfg.Firewalled,
 		ephemeral:  true,
-		tick:       100 - r.IntN(50),
+		tick:       100 - r.Int32N(50),
 		ticked:     now.Round(0),
 		nextAt:     now.Add(tickTime),
 		refresh:    refreshTicks - r.IntN(refreshTicks/2),

@@ -98,6 +98,7 @@ func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
 	n.enter()
 	if !n.closed {
 		n.subscribers[s] = struct{}{}
+		n.watch()
 	}
 	for _, e := range n.core.past() {
 		s.put(e)
@@ -108,8 +109,10 @@ func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
 	n.leave()
 	drop := func() {
 		n.mu.Lock()
-		delete(n.subscribers, s)
-		n.mu.Unlock()
+		defer n.mu.Unlock()
+		if delete(n.subscribers, s); len(n.subscribers) == 0 {
+			n.stopWatch()
+		}
 	}
 	stop := context.AfterFunc(ctx, drop)
 	return func(yield func(Event) bool) {

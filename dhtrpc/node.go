@@ -28,7 +28,7 @@ type Node struct {
 
 	ctx       context.Context // ends with the node
 	cancel    context.CancelFunc
-	unwatch   context.CancelFunc // ends the watch of interfaces
+	unwatch   context.CancelFunc // ends the watch of interfaces; nil: there is none
 	running   sync.WaitGroup     // readers, procedures, the timer's function
 	readers   sync.WaitGroup     // of the present sockets
 	ready     chan struct{}      // closed when bootstrapping has ended
@@ -135,25 +135,38 @@ func (n *Node) attach(server, client udp.Conn) {
 			udp.Serve(conn, handlers...)
 		}()
 	}
+	n.watch()
+	c.emit(EventListening, server.LocalAddr())
+}
+
+// watch starts to watch this machine's interfaces, if there is somebody to be
+// told: nothing else depends on it, and a watch weighs as much as the rest of
+// an idle node. The lock is held.
+func (n *Node) watch() {
+	if n.unwatch != nil || n.closed || n.core.suspended || len(n.subscribers) == 0 {
+		return
+	}
 	ctx, cancel := context.WithCancel(n.ctx)
 	n.unwatch = cancel
 	n.running.Add(1)
 	go func() {
 		defer n.running.Done()
-		n.watch(ctx)
+		for range n.cfg.Network.Watch(ctx) {
+			n.enter()
+			if ctx.Err() == nil {
+				n.core.emit(EventNetworkChange, netip.AddrPort{})
+				n.core.emit(EventNetworkUpdate, netip.AddrPort{})
+			}
+			n.leave()
+		}
 	}()
-	c.emit(EventListening, server.LocalAddr())
 }
 
-// watch tells of changes of this machine's interfaces.
-func (n *Node) watch(ctx context.Context) {
-	for range n.cfg.Network.Watch(ctx) {
-		n.enter()
-		if ctx.Err() == nil {
-			n.core.emit(EventNetworkChange, netip.AddrPort{})
-			n.core.emit(EventNetworkUpdate, netip.AddrPort{})
-		}
-		n.leave()
+// stopWatch ends the watch of interfaces. The lock is held.
+func (n *Node) stopWatch() {
+	if n.unwatch != nil {
+		n.unwatch()
+		n.unwatch = nil
 	}
 }
 
@@ -254,12 +267,13 @@ func (n *Node) HandleBatch(conn udp.Conn, batch []udp.Datagram) []udp.Datagram {
 		if !locked {
 			locked = true
 			n.enter()
-			defer n.leave()
-			if n.closed {
-				return nil
-			}
 		}
-		n.core.receive(conn, &batch[i])
+		if !n.closed {
+			n.core.receive(conn, &batch[i])
+		}
+	}
+	if locked {
+		n.leave()
 	}
 	return rest
 }
@@ -343,7 +357,7 @@ func (n *Node) shut(err error) {
 	if was {
 		return
 	}
-	n.unwatch()
+	n.stopWatch()
 	c.server.Close()
 	c.client.Close()
 }
