@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// Exit statuses (docs/cli.md).
+const (
+	statusOK     = 0
+	statusFailed = 1 // the operation failed
+	statusUsage  = 2
+)
+
+// An app is one run of the program: its streams, and the flags that every
+// command has.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	json     bool
+	z32      bool
+	logLevel string
+	log      *slog.Logger
+
+	data bool       // stdout carries data, so events go to stderr
+	mu   sync.Mutex // one line at a time
+}
+
+// A usageError is about what was typed: nothing has been done yet.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// usage returns an error about what was typed. The text names the flag or
+// argument.
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// run carries out the command and returns the exit status.
+func (a *app) run(ctx context.Context, args []string) int {
+	start := time.Now()
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return statusOK
+	}
+	a.fail(err, time.Since(start), a.json || wantsJSON(args))
+	if errors.As(err, new(usageError)) {
+		return statusUsage
+	}
+	return statusFailed
+}
+
+// fail says on one line of stderr why the command failed.
+func (a *app) fail(err error, took time.Duration, asJSON bool) {
+	text := strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "\n", "; ")), " ")
+	if asJSON {
+		a.write(a.stderr, jsonLine(struct {
+			Error string `json:"error"`
+			Ms    millis `json:"ms"`
+		}{text, ms(took)}))
+		return
+	}
+	a.write(a.stderr, "warren: "+text+"\n")
+}
+
+// wantsJSON looks for --json where the flags could not be read to the end.
+func wantsJSON(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--json", "--json=true":
+			return true
+		case "--":
+			return false
+		}
+	}
+	return false
+}
+
+// result prints a result: the value as a JSON object under --json, else the
+// text.
+func (a *app) result(v any, format string, args ...any) { a.print(a.stdout, v, format, args...) }
+
+// event prints something that happened, as result does; to stderr where stdout
+// carries data.
+func (a *app) event(v any, format string, args ...any) {
+	w := a.stdout
+	if a.data {
+		w = a.stderr
+	}
+	a.print(w, v, format, args...)
+}
+
+func (a *app) print(w io.Writer, v any, format string, args ...any) {
+	line := ""
+	if a.json {
+		line = jsonLine(v)
+	} else {
+		line = fmt.Sprintf(format, args...) + "\n"
+	}
+	a.write(w, line)
+}
+
+func (a *app) write(w io.Writer, line string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	io.WriteString(w, line)
+}
+
+// progress tells a person what goes on; nobody else sees it.
+func (a *app) progress(format string, args ...any) {
+	if !a.json && isTerminal(a.stderr) {
+		a.write(a.stderr, fmt.Sprintf(format, args...)+"\n")
+	}
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func jsonLine(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return string(b) + "\n"
+}
+
+// millis is a duration in milliseconds, as JSON shows it.
+type millis float64
+
+func ms(d time.Duration) millis { return millis(d.Round(time.Microsecond)) / millis(time.Millisecond) }
+
+// setUp settles the flags that every command has.
+func (a *app) setUp(*cobra.Command, []string) error {
+	var level slog.Level
+	switch a.logLevel {
+	case "debug", "info", "warn", "error":
+		level.UnmarshalText([]byte(a.logLevel)) // one of the four
+	default:
+		return usage("--log-level: %q is not debug, info, warn or error", a.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	out := lockedWriter{a}
+	if a.json {
+		a.log = slog.New(slog.NewJSONHandler(out, options))
+	} else {
+		a.log = slog.New(slog.NewTextHandler(out, options))
+	}
+	return nil
+}
+
+// A lockedWriter is stderr, shared with the events.
+type lockedWriter struct{ a *app }
+
+func (w lockedWriter) Write(b []byte) (int, error) {
+	w.a.mu.Lock()
+	defer w.a.mu.Unlock()
+	return w.a.stderr.Write(b)
+}
+
+// untilStopped is the end of a long-running command: a signal ends it well.
+func untilStopped(ctx context.Context) error {
+	<-ctx.Done()
+	if interrupted(ctx) {
+		return nil
+	}
+	return context.Cause(ctx)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warren-dht/warren/dhtrpc"
+)
+
+var errNoAnswer = errors.New("no node answered")
+
+func (a *app) findCommand() *cobra.Command {
+	var flags nodeFlags
+	cmd := &cobra.Command{
+		Use:     "find TARGET",
+		Short:   "Find the 20 nodes closest to a target",
+		GroupID: groupNodes,
+		Args:    exactly("TARGET"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, err := parseTopic("TARGET", args[0])
+			if err != nil {
+				return err
+			}
+			cfg, err := flags.client(a)
+			if err != nil {
+				return err
+			}
+			return a.find(cmd.Context(), cfg, target)
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func (a *app) find(ctx context.Context, cfg dhtrpc.Config, target dhtrpc.ID) error {
+	node, err := a.client(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	q := node.FindNode(target, dhtrpc.QueryOptions{})
+	if err := q.Run(ctx); err != nil {
+		return fmt.Errorf("find %v: %w", target, stopCause(ctx, err))
+	}
+	replies := q.ClosestReplies()
+	if len(replies) == 0 {
+		return fmt.Errorf("find %v: %w", target, errNoAnswer)
+	}
+	for _, r := range replies {
+		a.closest(r.From, r.FromID.String(), r.RTT)
+	}
+	return nil
+}
+
+// closest prints a node that a search found.
+func (a *app) closest(at netip.AddrPort, id string, rtt time.Duration) {
+	a.result(struct {
+		Host  string `json:"host"`
+		Port  uint16 `json:"port"`
+		ID    string `json:"id"`
+		RTTMs millis `json:"rttMs"`
+	}{at.Addr().String(), at.Port(), id, ms(rtt)}, "%s  %-21v  %v", id, at, rtt.Round(10*time.Microsecond))
+}
+
+// client starts a node that asks and has found its way.
+func (a *app) client(ctx context.Context, cfg dhtrpc.Config) (*dhtrpc.Node, error) {
+	node, err := dhtrpc.Listen(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.progress("bootstrapping")
+	if err := node.Ready(ctx); err != nil {
+		node.Close()
+		return nil, stopCause(ctx, err)
+	}
+	return node, nil
+}
+
+// stopCause is the error, or why the context has ended if that is what it says.
+func stopCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) {
+		return cause
+	}
+	return err
+}

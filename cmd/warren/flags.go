@@ -1,0 +1,138 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warren-dht/warren/dhtrpc"
+)
+
+// Environment variables that stand in for --bootstrap.
+const (
+	envBootstrap         = "WARREN_BOOTSTRAP"
+	envMainlineBootstrap = "WARREN_MAINLINE_BOOTSTRAP"
+)
+
+// networkFlags are what every command has that binds a socket.
+type networkFlags struct {
+	bootstrap string
+	host      string
+	port      uint16
+}
+
+func (f *networkFlags) add(cmd *cobra.Command, env string) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.bootstrap, "bootstrap", "", "nodes to begin with: `HOST:PORT`[,...], also IP@HOST:PORT, or none ("+env+")")
+	flags.StringVar(&f.host, "host", "", "the IPv4 address to bind (0.0.0.0)")
+	flags.Uint16Var(&f.port, "port", 0, "the port to bind")
+}
+
+// nodes returns the list of --bootstrap or of the environment; nil if neither
+// is given.
+func (f *networkFlags) nodes(env string) ([]string, error) {
+	if f.bootstrap != "" {
+		return parseBootstrap("--bootstrap", f.bootstrap)
+	}
+	if s := os.Getenv(env); s != "" {
+		return parseBootstrap(env, s)
+	}
+	return nil, nil
+}
+
+// demand is nodes for commands that have no network to fall back on.
+func (f *networkFlags) demand(cmd *cobra.Command, env string) ([]string, error) {
+	list, err := f.nodes(env)
+	if err == nil && list == nil {
+		err = usage("%s: --bootstrap or %s is needed: there is no public network to fall back on", cmd.CommandPath(), env)
+	}
+	return list, err
+}
+
+// bind is the address of --host; 0.0.0.0 if it is not given.
+func (f *networkFlags) bind() (netip.Addr, error) {
+	if f.host == "" {
+		return netip.IPv4Unspecified(), nil
+	}
+	return parseHost("--host", f.host)
+}
+
+// nodeFlags are what every command has that starts a node of the HyperDHT.
+type nodeFlags struct {
+	networkFlags
+	ephemeral  string
+	firewalled string
+}
+
+func (f *nodeFlags) add(cmd *cobra.Command) {
+	f.networkFlags.add(cmd, envBootstrap)
+	flags := cmd.Flags()
+	flags.StringVar(&f.ephemeral, "ephemeral", "auto", "whether to stay out of others' tables: `auto`, true or false")
+	flags.Lookup("ephemeral").NoOptDefVal = "true"
+	flags.StringVar(&f.firewalled, "firewalled", "", "override what is detected: `true` or false")
+	flags.Lookup("firewalled").NoOptDefVal = "true"
+}
+
+func (f *nodeFlags) ephemeralMode() (dhtrpc.EphemeralMode, error) {
+	switch f.ephemeral {
+	case "auto":
+		return dhtrpc.Auto, nil
+	case "true":
+		return dhtrpc.Always, nil
+	case "false":
+		return dhtrpc.Never, nil
+	}
+	return 0, usage("--ephemeral: %s is not auto, true or false", quote(f.ephemeral))
+}
+
+func (f *nodeFlags) firewall() (*bool, error) {
+	if f.firewalled == "" {
+		return nil, nil
+	}
+	b, err := strconv.ParseBool(f.firewalled)
+	if err != nil {
+		return nil, usage("--firewalled: %s is not true or false", quote(f.firewalled))
+	}
+	return &b, nil
+}
+
+// dhtrpc returns the configuration of a plain dht-rpc node.
+func (f *nodeFlags) dhtrpc(a *app) (cfg dhtrpc.Config, err error) {
+	if cfg.Bootstrap, err = f.nodes(envBootstrap); err != nil {
+		return cfg, err
+	}
+	if cfg.Host, err = f.bind(); err != nil {
+		return cfg, err
+	}
+	if cfg.Ephemeral, err = f.ephemeralMode(); err != nil {
+		return cfg, err
+	}
+	if cfg.Firewalled, err = f.firewall(); err != nil {
+		return cfg, err
+	}
+	cfg.Port, cfg.ExactPort = f.port, f.port != 0
+	cfg.Logger = a.log
+	return cfg, nil
+}
+
+// client returns the configuration of a dht-rpc node that asks something and
+// goes away again, on the public network if no other is given.
+func (f *nodeFlags) client(a *app) (dhtrpc.Config, error) {
+	cfg, err := f.dhtrpc(a)
+	if cfg.Bootstrap == nil {
+		cfg.Bootstrap = publicBootstrap
+	}
+	if cfg.Ephemeral == dhtrpc.Auto {
+		cfg.Ephemeral = dhtrpc.Always
+	}
+	return cfg, err
+}
+
+// publicBootstrap are the nodes to begin with in the public HyperDHT.
+var publicBootstrap = []string{
+	"88.99.3.86@node1.hyperdht.org:49737",
+	"142.93.90.113@node2.hyperdht.org:49737",
+	"138.68.147.8@node3.hyperdht.org:49737",
+}

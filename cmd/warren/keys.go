@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warren-dht/warren/noise"
+)
+
+// keyFlags choose a key pair.
+type keyFlags struct{ seed, file string }
+
+func (f *keyFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.seed, "seed", "", "the key pair's seed: 64 `hex` digits")
+	cmd.Flags().StringVar(&f.file, "key", "", "a `file` that holds the seed; made with mode 0600 when missing")
+}
+
+// pair returns the key pair that was chosen, a fresh one if none was.
+func (f *keyFlags) pair() (noise.KeyPair, error) {
+	switch {
+	case f.seed != "" && f.file != "":
+		return noise.KeyPair{}, usage("--seed and --key cannot be used together")
+	case f.seed != "":
+		seed, err := parseHex32("--seed", f.seed)
+		return noise.KeyPairFromSeed(seed), err
+	case f.file != "":
+		return loadKey(f.file)
+	}
+	return noise.GenerateKeyPair(), nil
+}
+
+// loadKey reads a key file, and makes it if it is missing.
+func loadKey(name string) (noise.KeyPair, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return createKey(name)
+	}
+	if err != nil {
+		return noise.KeyPair{}, fmt.Errorf("--key: %w", err)
+	}
+	seed, err := parseHex32("--key", strings.TrimSpace(string(b)))
+	if err != nil {
+		return noise.KeyPair{}, usage("--key: %s does not hold a seed of 64 hex digits", quote(name))
+	}
+	return noise.KeyPairFromSeed(seed), nil
+}
+
+// createKey draws a key pair and writes its seed to a new file.
+func createKey(name string) (noise.KeyPair, error) {
+	pair := noise.GenerateKeyPair()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return pair, fmt.Errorf("key file: %w", err)
+	}
+	_, err = fmt.Fprintln(f, seedHex(pair))
+	if err := errors.Join(err, f.Close()); err != nil {
+		os.Remove(name)
+		return pair, fmt.Errorf("key file: %w", err)
+	}
+	return pair, nil
+}
+
+func seedHex(pair noise.KeyPair) string { return hex.EncodeToString(pair.Secret[:32]) }
+
+// keyText is a public key as --z32 wants it printed.
+func (a *app) keyText(k noise.PublicKey) string {
+	if a.z32 {
+		return k.Z32()
+	}
+	return k.String()
+}

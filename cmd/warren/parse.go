@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/blake2b"
+
+	"github.com/warren-dht/warren/noise"
+)
+
+// maxQuote is how much of a bad argument an error repeats.
+const maxQuote = 80
+
+func quote(s string) string {
+	if len(s) > maxQuote {
+		return strconv.Quote(s[:maxQuote]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+// parseHex32 reads 64 hex digits. What says where they stood.
+func parseHex32(what, s string) (b [32]byte, err error) {
+	d, err := hex.DecodeString(s)
+	if err != nil || len(d) != len(b) {
+		return b, usage("%s: %s is not 64 hex digits", what, quote(s))
+	}
+	return [32]byte(d), nil
+}
+
+// parseKey reads a public key: hex or z-base-32.
+func parseKey(what, s string) (noise.PublicKey, error) {
+	k, err := noise.ParsePublicKey(s)
+	if err != nil {
+		return k, usage("%s: %w", what, err)
+	}
+	return k, nil
+}
+
+// parseTopic reads a topic: 64 hex digits, or name:some words, which stands for
+// the BLAKE2b hash of the words.
+func parseTopic(what, s string) ([32]byte, error) {
+	if words, ok := strings.CutPrefix(s, "name:"); ok {
+		if words == "" {
+			return [32]byte{}, usage("%s: %q names nothing", what, s)
+		}
+		return blake2b.Sum256([]byte(words)), nil
+	}
+	b, err := parseHex32(what, s)
+	if err != nil {
+		return b, usage("%s: %s is neither 64 hex digits nor name:some words", what, quote(s))
+	}
+	return b, nil
+}
+
+// parseHost reads an IPv4 address.
+func parseHost(what, s string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	if err != nil || !ip.Unmap().Is4() {
+		return ip, usage("%s: %s is not an IPv4 address", what, quote(s))
+	}
+	return ip.Unmap(), nil
+}
+
+// splitAddr reads host:port without looking the host up.
+func splitAddr(what, s string) (host string, port uint16, err error) {
+	host, p, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return "", 0, usage("%s: %s is not HOST:PORT", what, quote(s))
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, usage("%s: port of %s is not a number from 1 to 65535", what, quote(s))
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.Unmap().Is4() {
+		return "", 0, usage("%s: %s is not IPv4, which is all that this network speaks", what, quote(s))
+	}
+	return host, uint16(n), nil
+}
+
+// resolveAddr reads host:port and looks the host's IPv4 address up.
+func resolveAddr(ctx context.Context, what, s string) (netip.AddrPort, error) {
+	host, port, err := splitAddr(what, s)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
+		if err != nil {
+			return netip.AddrPort{}, fmt.Errorf("%s: %w", what, err)
+		}
+		ip = ips[0]
+	}
+	if ip = ip.Unmap(); ip.IsUnspecified() || ip.IsMulticast() {
+		return netip.AddrPort{}, usage("%s: %s is no host's address", what, quote(s))
+	}
+	return netip.AddrPortFrom(ip, port), nil
+}
+
+// parseBootstrap reads a list of HOST:PORT and IP@HOST:PORT, separated by
+// commas; none is an empty list that is not nil.
+func parseBootstrap(what, s string) ([]string, error) {
+	list := []string{}
+	if s == "none" {
+		return list, nil
+	}
+	for item := range strings.SplitSeq(s, ",") {
+		item = strings.TrimSpace(item)
+		rest := item
+		if ip, after, ok := strings.Cut(item, "@"); ok {
+			if _, err := parseHost(what, ip); err != nil {
+				return nil, err
+			}
+			rest = after
+		}
+		if _, _, err := splitAddr(what, rest); err != nil {
+			return nil, err
+		}
+		list = append(list, item)
+	}
+	return list, nil
+}
+
+// resolveBootstrap looks an entry of parseBootstrap up; the IP address in front,
+// if there is one, is taken for good.
+func resolveBootstrap(ctx context.Context, what, s string) (netip.AddrPort, error) {
+	if ip, rest, ok := strings.Cut(s, "@"); ok {
+		s = ip + rest[strings.LastIndexByte(rest, ':'):]
+	}
+	return resolveAddr(ctx, what, s)
+}
+
+// addrJSON is an address as JSON shows it.
+type addrJSON struct {
+	Host string `json:"host"`
+	Port uint16 `json:"port"`
+}
+
+func addr(a netip.AddrPort) addrJSON { return addrJSON{a.Addr().Unmap().String(), a.Port()} }
+
+// valueJSON is a byte string as JSON shows it: text where it is valid text,
+// else hex. Both are absent if there is none.
+type valueJSON struct {
+	Value    *string `json:"value,omitempty"`
+	ValueHex *string `json:"valueHex,omitempty"`
+}
+
+func value(b []byte) (v valueJSON) {
+	switch {
+	case b == nil:
+	case utf8.Valid(b):
+		s := string(b)
+		v.Value = &s
+	default:
+		s := hex.EncodeToString(b)
+		v.ValueHex = &s
+	}
+	return v
+}
+
+// valueText is a byte string on a line for people.
+func valueText(b []byte) string {
+	if b == nil {
+		return "-"
+	}
+	if utf8.Valid(b) && !strings.ContainsFunc(string(b), func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return string(b)
+	}
+	return "0x" + hex.EncodeToString(b)
+}

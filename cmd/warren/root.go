@@ -1,0 +1,94 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// Groups of commands in the help.
+const (
+	groupReach = "reach"
+	groupNodes = "nodes"
+	groupData  = "data"
+	groupOther = "other"
+)
+
+// rootCommand builds the tree of commands.
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "warren",
+		Short: "Reach machines by public key, and keep records, over Kademlia networks",
+		Long: `warren reaches machines by their public key, wherever they are, and stores small
+records in distributed hash tables. It speaks the HyperDHT, the BitTorrent DHT
+(warren mainline) and networks of the first dht-rpc (warren v1).
+
+Results go to stdout, everything else to stderr. Keys, topics, targets and hashes
+are 64 hex digits; a public key may also be z-base-32, a topic name:some words.
+The network is the public one unless --bootstrap or WARREN_BOOTSTRAP says
+otherwise. Exit status: 0 done, 1 failed, 2 wrong usage.`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: a.setUp,
+		Args:              cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unknown command %q; warren --help lists them", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.json, "json", false, "print JSON, one object a line")
+	flags.BoolVar(&a.z32, "z32", false, "print public keys as z-base-32")
+	flags.StringVar(&a.logLevel, "log-level", "warn", "what to log to stderr: debug, info, warn or error")
+	root.AddGroup(
+		&cobra.Group{ID: groupReach, Title: "Connections by public key:"},
+		&cobra.Group{ID: groupData, Title: "Records and topics:"},
+		&cobra.Group{ID: groupNodes, Title: "Nodes and networks:"},
+		&cobra.Group{ID: groupOther, Title: "Other networks and tools:"},
+	)
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		a.keygenCommand(),
+		a.versionCommand(),
+		a.pingCommand(),
+		a.findCommand(),
+		a.queryCommand(),
+		a.v1Command(),
+	)
+	return root
+}
+
+// group makes a command that only holds others.
+func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, GroupID: groupOther,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unknown command %q; %s --help lists them", args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// exactly demands arguments, by name.
+func exactly(names ...string) cobra.PositionalArgs { return between(len(names), names...) }
+
+// between demands the first few of the arguments, by name; the others may be
+// left out.
+func between(least int, names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least {
+			return usage("%s: %s is missing", cmd.CommandPath(), names[len(args)])
+		}
+		if len(args) > len(names) {
+			return usage("%s: too many arguments: %q", cmd.CommandPath(), args[len(names)])
+		}
+		return nil
+	}
+}

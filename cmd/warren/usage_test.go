@@ -1,0 +1,175 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+const (
+	hex32 = "0707070707070707070707070707070707070707070707070707070707070707"
+	// keyHex and keyZ32 are the public key of the seed hex32.
+	keyHex = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c"
+)
+
+// What is typed wrongly is refused at once, with status 2 and one line that
+// names it.
+func TestUsageErrors(t *testing.T) {
+	for _, tt := range []struct {
+		names string
+		args  []string
+	}{
+		{"frobnicate", []string{"frobnicate"}},
+		{"--frob", []string{"version", "--frob"}},
+		{"chatty", []string{"version", "--log-level", "chatty"}},
+		{"too many", []string{"version", "x"}},
+		{"HOST:PORT", []string{"ping"}},
+		{"too many", []string{"ping", "127.0.0.1:1", "127.0.0.1:2"}},
+		{`"127.0.0.1"`, []string{"ping", "127.0.0.1"}},
+		{`"127.0.0.1:70000"`, []string{"ping", "127.0.0.1:70000"}},
+		{`"127.0.0.1:0"`, []string{"ping", "127.0.0.1:0"}},
+		{"[::1]:5", []string{"ping", "[::1]:5"}},
+		{"0.0.0.0:5", []string{"ping", "0.0.0.0:5"}},
+		{"--host", []string{"ping", "127.0.0.1:1", "--host", "nowhere"}},
+		{"--port", []string{"ping", "127.0.0.1:1", "--port", "70000"}},
+		{"--count", []string{"ping", "127.0.0.1:1", "--count", "0"}},
+		{"--seed", []string{"keygen", "--seed", "1234"}},
+		{"--seed", []string{"keygen", "--seed", hex32, "file"}},
+		{"TARGET", []string{"find"}},
+		{`"xyz"`, []string{"find", "xyz"}},
+		{"name:", []string{"find", "name:"}},
+		{"--bootstrap", []string{"find", hex32, "--bootstrap", "127.0.0.1"}},
+		{"not-an-ip", []string{"find", hex32, "--bootstrap", "not-an-ip@127.0.0.1:1"}},
+		{"--ephemeral", []string{"find", hex32, "--ephemeral=perhaps"}},
+		{"--firewalled", []string{"find", hex32, "--firewalled=perhaps"}},
+		{"--command", []string{"query", "--target", hex32}},
+		{"--command", []string{"query", "--target", hex32, "--command", "words"}},
+		{"--target", []string{"query", "--command", "1"}},
+		{"--value-hex", []string{"query", "--command", "1", "--target", hex32, "--value-hex", "0g"}},
+		{"--value-hex", []string{"query", "--command", "1", "--target", hex32, "--value-hex", "00", "--value", "x"}},
+		{"frobnicate", []string{"v1", "frobnicate"}},
+		{"--command", []string{"v1", "query", "--target", hex32}},
+		{"--target", []string{"v1", "closest", "--command", "x", "--target", "12"}},
+		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1"}},
+		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1", "nowhere"}},
+	} {
+		o := run(t, tt.args...)
+		if o.status != 2 || o.stdout != "" || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, tt.names) {
+			t.Errorf("warren %q: status %d, want 2 and one line that names %s:\n%s%s", tt.args, o.status, tt.names, o.stdout, o.stderr)
+		}
+		o = run(t, append([]string{"--json"}, tt.args...)...)
+		var failure struct {
+			Error string
+			Ms    *float64
+		}
+		if err := json.Unmarshal([]byte(o.stderr), &failure); err != nil || failure.Error == "" || failure.Ms == nil || o.status != 2 {
+			t.Errorf("warren --json %q: status %d, %v: %s", tt.args, o.status, err, o.stderr)
+		}
+	}
+}
+
+// Networks that have no public one demand --bootstrap.
+func TestBootstrapIsDemanded(t *testing.T) {
+	t.Setenv("WARREN_BOOTSTRAP", "")
+	for _, args := range [][]string{
+		{"query", "--command", "1", "--target", hex32},
+		{"v1", "node"},
+		{"v1", "query", "--command", "x", "--target", hex32},
+		{"v1", "holepunch", "127.0.0.1:1", "127.0.0.1:2"},
+	} {
+		cmd := command(t.Context(), args...)
+		cmd.Env = os.Environ()
+		out, _ := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "--bootstrap") {
+			t.Errorf("warren %q: status %d: %s", args, cmd.ProcessState.ExitCode(), out)
+		}
+	}
+}
+
+// Every command has a help text, which goes to stdout.
+func TestHelp(t *testing.T) {
+	var visit func(path []string)
+	visit = func(path []string) {
+		o := run(t, append(path, "--help")...).ok(t)
+		if !strings.Contains(o.stdout, "Usage:") || len(strings.Split(o.stdout, "\n")[0]) < 10 {
+			t.Errorf("warren %q --help:\n%s", path, o.stdout)
+		}
+		for _, line := range subcommands(o.stdout) {
+			if line != "help" && line != "completion" {
+				visit(append(path[:len(path):len(path)], line))
+			}
+		}
+	}
+	visit(nil)
+}
+
+// subcommands reads the names of commands out of a help text.
+func subcommands(help string) (names []string) {
+	in := false
+	for line := range strings.Lines(help) {
+		switch {
+		case strings.HasSuffix(line, ":\n"):
+			in = strings.Contains(line, "Commands") || strings.Contains(line, "onnections") || strings.Contains(line, "Records") ||
+				strings.Contains(line, "Nodes") || strings.Contains(line, "tools")
+		case in && strings.HasPrefix(line, "  "):
+			names = append(names, strings.Fields(line)[0])
+		}
+	}
+	return names
+}
+
+func TestVersion(t *testing.T) {
+	var v struct{ Version, Go, Commit string }
+	run(t, "version", "--json").decode(t, &v)
+	if v.Version == "" || v.Go != runtime.Version() || v.Commit == "" {
+		t.Errorf("%+v", v)
+	}
+	if o := run(t, "version").ok(t); !strings.HasPrefix(o.stdout, "warren ") {
+		t.Errorf("%q", o.stdout)
+	}
+}
+
+type keyLine struct{ PublicKey, Z32, Seed string }
+
+func TestKeygen(t *testing.T) {
+	var fresh, again keyLine
+	run(t, "keygen", "--json").decode(t, &fresh)
+	if len(fresh.PublicKey) != 64 || len(fresh.Z32) != 52 || len(fresh.Seed) != 64 {
+		t.Fatalf("%+v", fresh)
+	}
+	run(t, "keygen", "--json", "--seed", fresh.Seed).decode(t, &again)
+	if again.PublicKey != fresh.PublicKey || again.Seed != "" {
+		t.Errorf("%+v of the seed of %+v", again, fresh)
+	}
+	run(t, "keygen", "--json", "--z32", "--seed", fresh.Seed).decode(t, &again)
+	if again.PublicKey != fresh.Z32 {
+		t.Errorf("with --z32: %+v", again)
+	}
+	if o := run(t, "keygen", "--seed", hex32).ok(t); o.stdout != keyHex+"\n" {
+		t.Errorf("the key of a known seed: %s", o.stdout)
+	}
+
+	file := filepath.Join(t.TempDir(), "key")
+	fresh = keyLine{}
+	run(t, "keygen", "--json", file).decode(t, &fresh)
+	b, err := os.ReadFile(file)
+	if err != nil || fresh.Seed != "" {
+		t.Fatalf("%v, %+v", err, fresh)
+	}
+	run(t, "keygen", "--json", "--seed", strings.TrimSpace(string(b))).decode(t, &again)
+	if again.PublicKey != fresh.PublicKey {
+		t.Error("the file holds another key")
+	}
+	if info, err := os.Stat(file); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if o := run(t, "keygen", file); o.status != 1 || !strings.Contains(o.stderr, file) {
+		t.Errorf("over an existing file: %+v", o)
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != string(b) {
+		t.Error("an existing key file was changed")
+	}
+}

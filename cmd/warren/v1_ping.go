@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warren-dht/warren/dhtrpc1"
+)
+
+func (a *app) v1PingCommand() *cobra.Command {
+	var host string
+	var count int
+	cmd := &cobra.Command{
+		Use:   "ping HOST:PORT",
+		Short: "Ask a node for its id and for our address",
+		Args:  exactly("HOST:PORT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if count < 1 {
+				return usage("--count: %d is not positive", count)
+			}
+			flags := networkFlags{host: host}
+			bind, err := flags.bind()
+			if err != nil {
+				return err
+			}
+			to, err := resolveAddr(cmd.Context(), "HOST:PORT", args[0])
+			if err != nil {
+				return err
+			}
+			node, err := dhtrpc1.Listen(dhtrpc1.Config{Host: bind, Ephemeral: true, Logger: a.log})
+			if err != nil {
+				return err
+			}
+			defer node.Close()
+			return a.repeat(cmd.Context(), count, to, func(ctx context.Context) error {
+				start := time.Now()
+				p, err := node.Ping(ctx, to)
+				if err == nil {
+					a.pong(p.Addr, p.Observed, time.Since(start), v1ID(p))
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&host, "host", "", "the IPv4 address to bind (0.0.0.0)")
+	cmd.Flags().IntVarP(&count, "count", "n", 1, "how many pings, a second apart")
+	return cmd
+}
+
+// v1ID is the id in a pong, nil of an ephemeral node.
+func v1ID(p dhtrpc1.Pong) *string {
+	if !p.HasID {
+		return nil
+	}
+	s := fmt.Sprintf("%x", p.ID)
+	return &s
+}
+
+func (a *app) v1HolepunchCommand() *cobra.Command {
+	flags := v1Flags{ephemeral: true}
+	cmd := &cobra.Command{
+		Use:   "holepunch PEER REFERRER",
+		Short: "Reach a node behind a NAT with the help of one that knows it",
+		Long: `Reach the node at PEER (HOST:PORT) behind a NAT: REFERRER, which PEER talks to, has it
+answer us, which opens the NAT towards us.`,
+		Args: exactly("PEER", "REFERRER"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := flags.config(cmd, a)
+			if err != nil {
+				return err
+			}
+			var at [2]netip.AddrPort
+			for i, what := range []string{"PEER", "REFERRER"} {
+				if at[i], err = resolveAddr(cmd.Context(), what, args[i]); err != nil {
+					return err
+				}
+			}
+			return a.v1Holepunch(cmd.Context(), cfg, at[0], at[1])
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func (a *app) v1Holepunch(ctx context.Context, cfg dhtrpc1.Config, peer, referrer netip.AddrPort) error {
+	node, err := dhtrpc1.Listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	start := time.Now()
+	p, err := node.Holepunch(ctx, peer, referrer)
+	if err != nil {
+		return fmt.Errorf("hole punch to %v through %v: %w", peer, referrer, stopCause(ctx, err))
+	}
+	a.pong(p.Addr, p.Observed, time.Since(start), v1ID(p))
+	return nil
+}
