@@ -28,6 +28,7 @@
 //   - udx.js, secretstream.js: bare UDX streams (three versions of libudx), secret
 //     streams over TCP, protomux channels
 //   - mainline.js, v2.js: bittorrent-dht, and dht-rpc 2.3.0 with the wire of 1.x
+//   - record.js: the vectors in testdata/, computed anew (TestVectorsAreTheReferences)
 //   - lib.js: the loop, the handles and the commands on streams ("stream.send"
 //     and so on); a new script needs little more than a call of its serve
 //

@@ -149,7 +149,7 @@ func StartJS(t testing.TB, script string, args ...string) *Peer {
 		}
 	})
 	if err := p.Event(t.Context(), "ready", nil); err != nil {
-		t.Fatalf("%s did not start: %v\n%s", script, err, p.stderr)
+		t.Fatalf("%s did not start: %v", script, err)
 	}
 	return p
 }
@@ -204,13 +204,13 @@ func (p *Peer) Call(ctx context.Context, method string, params Args, result any)
 	}
 	p.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", p.script, method, err, p.stderr)
+		return fmt.Errorf("%s %s: %w", p.script, method, err)
 	}
 	select {
 	case m := <-reply:
 		return decode(method, m, result)
 	case <-p.exited:
-		return fmt.Errorf("%s %s: the script has ended\n%s", p.script, method, p.stderr)
+		return fmt.Errorf("%s %s: the script has ended", p.script, method)
 	case <-ctx.Done():
 		p.mu.Lock()
 		delete(p.calls, id)
@@ -259,7 +259,7 @@ func (p *Peer) Event(ctx context.Context, name string, data any) error {
 		select {
 		case <-q.more:
 		case <-p.exited:
-			return fmt.Errorf("%s: no event %q: the script has ended\n%s", p.script, name, p.stderr)
+			return fmt.Errorf("%s: no event %q: the script has ended", p.script, name)
 		case <-ctx.Done():
 			return fmt.Errorf("%s: no event %q: %w", p.script, name, context.Cause(ctx))
 		}
