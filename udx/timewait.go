@@ -69,12 +69,15 @@ func (t *timeWaits) expire(now instant) instant {
 	return 0
 }
 
-// answerPast repeats the last acknowledgement, once for each batch.
+// answerPast repeats the last acknowledgement for a packet that wants one, once
+// for each batch.
 func answerPast(now instant, w *timeWait, d udp.Datagram, b *batch) {
-	if d.Peer != w.route.remote || w.answered.Swap(int64(now)) == int64(now) {
+	// A bare acknowledgement wants no answer: two ends in TIME-WAIT would go on
+	// forever.
+	if flags(d.Payload[offFlags])&(flagData|flagEnd|flagHeartbeat) == 0 || d.Peer != w.route.remote {
 		return
 	}
-	if flags(d.Payload[offFlags])&flagDestroy != 0 {
+	if w.answered.Swap(int64(now)) == int64(now) {
 		return
 	}
 	b.use(w.route.conn)

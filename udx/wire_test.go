@@ -73,8 +73,8 @@ func onWire(t *testing.T, config StreamConfig, f func(w *wire)) {
 			t.Fatal(err)
 		}
 		w.s = s
+		defer w.mux.Close()
 		f(w)
-		w.mux.Close()
 	})
 }
 
