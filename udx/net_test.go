@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/warren-dht/warren/udp"
 	"github.com/warren-dht/warren/vnet"
@@ -98,54 +97,4 @@ func expect(s *Stream, want []byte) error {
 		return errors.New("bytes differ from what was sent")
 	}
 	return nil
-}
-
-func TestTransferOverLinks(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		link  vnet.Link
-		size  int
-		limit time.Duration
-	}{
-		{"clean", vnet.Link{Latency: 10 * time.Millisecond}, 4 << 20, 5 * time.Second},
-		{"loss 0.2%", vnet.Link{Latency: 10 * time.Millisecond, Loss: 0.002}, 4 << 20, 5 * time.Second},
-		{"loss 2%", vnet.Link{Latency: 10 * time.Millisecond, Loss: 0.02}, 4 << 20, 10 * time.Second},
-		{"loss 10%", vnet.Link{Latency: 10 * time.Millisecond, Loss: 0.1}, 4 << 20, 20 * time.Second},
-		{"far 2%", vnet.Link{Latency: 100 * time.Millisecond, Loss: 0.02}, 4 << 20, 20 * time.Second},
-		{"far 10%", vnet.Link{Latency: 100 * time.Millisecond, Loss: 0.1}, 4 << 20, 60 * time.Second},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			world(t, c.link, func(t *testing.T, n *vnet.Network, a, b *side) {
-				x, y := pair(t, a, b)
-				there, back := pattern(1, c.size), pattern(2, c.size/4)
-				start := time.Now()
-				errs := make(chan error, 4)
-				for _, e := range []struct {
-					s         *Stream
-					out, want []byte
-				}{{x, there, back}, {y, back, there}} {
-					go func() {
-						_, err := e.s.Write(e.out)
-						errs <- errors.Join(err, e.s.CloseWrite())
-					}()
-					go func() { errs <- expect(e.s, e.want) }()
-				}
-				for range 4 {
-					if err := <-errs; err != nil {
-						t.Error(err)
-					}
-				}
-				<-x.Done()
-				<-y.Done()
-				took := time.Since(start)
-				t.Logf("%v, %.2f MB/s; a %+v", took, float64(c.size)/1e6/took.Seconds(), x.Stats())
-				if took > c.limit {
-					t.Errorf("took %v, more than %v", took, c.limit)
-				}
-				if x.Err() != nil || y.Err() != nil {
-					t.Errorf("ended with %v and %v", x.Err(), y.Err())
-				}
-			})
-		})
-	}
 }
