@@ -46,9 +46,7 @@ func (c *conn) LocalAddr() netip.AddrPort { return c.local }
 func (c *conn) Close() error {
 	n := c.host.net
 	n.mu.Lock()
-	if c.host.conns[c.local] == c {
-		delete(c.host.conns, c.local)
-	}
+	c.host.forget(c)
 	n.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,9 +21,20 @@ type Host struct {
 	addrs    []netip.Addr
 	down     bool
 	conns    map[netip.AddrPort]*conn // by bound address
+	filter   Filter
 	nextPort uint16
-	watchers map[chan struct{}]struct{}
+	watchers map[chan struct{}]context.Context
+
+	// How many sockets hold a port, on whatever address of the family.
+	held map[family]int
 }
+
+type family struct {
+	port uint16
+	is4  bool
+}
+
+func familyOf(a netip.AddrPort) family { return family{a.Port(), a.Addr().Is4()} }
 
 // Host attaches a host with these addresses, or with the next free one of the
 // segment if there are none. It panics if an address is taken.
@@ -33,7 +44,8 @@ func (s *Segment) Host(addrs ...netip.Addr) *Host {
 	h := &Host{
 		net:      s.net,
 		conns:    make(map[netip.AddrPort]*conn),
-		watchers: make(map[chan struct{}]struct{}),
+		watchers: make(map[chan struct{}]context.Context),
+		held:     make(map[family]int),
 		nextPort: firstEphemeral,
 	}
 	h.enter(s, addrs)
@@ -55,7 +67,7 @@ func (h *Host) enter(s *Segment, addrs []netip.Addr) {
 // leave takes the host's addresses out of its segment.
 func (h *Host) leave() {
 	for _, a := range h.addrs {
-		delete(h.seg.routes, a)
+		h.seg.unroute(a)
 	}
 }
 
@@ -67,6 +79,25 @@ func (h *Host) SetLinks(up, down Link) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	h.port.up.Link, h.port.down.Link = up, down
+}
+
+// Filter is a host's own firewall. Nil functions let everything pass, others
+// report whether a datagram may. They are called with the network's lock held and
+// must not use the network.
+type Filter struct {
+	In, Out func(local, remote netip.AddrPort) bool
+}
+
+// NotPrivate is a filter function that lets nothing pass from or to the private
+// networks of RFC 1918 and RFC 4193.
+func NotPrivate(_, remote netip.AddrPort) bool { return !remote.Addr().IsPrivate() }
+
+// SetFilter sets the host's own firewall. What the host sends to itself does not
+// pass it.
+func (h *Host) SetFilter(f Filter) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.filter = f
 }
 
 // Move takes the host to a segment, the same one or another, with new addresses
@@ -115,7 +146,7 @@ func (h *Host) Watch(ctx context.Context) <-chan struct{} {
 	c := make(chan struct{}, 1)
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	h.watchers[c] = struct{}{}
+	h.watchers[c] = ctx
 	context.AfterFunc(ctx, func() {
 		h.net.mu.Lock()
 		defer h.net.mu.Unlock()
@@ -126,7 +157,10 @@ func (h *Host) Watch(ctx context.Context) <-chan struct{} {
 }
 
 func (h *Host) changed() {
-	for c := range h.watchers {
+	for c, ctx := range h.watchers {
+		if ctx.Err() != nil {
+			continue
+		}
 		select {
 		case c <- struct{}{}:
 		default:
@@ -168,19 +202,27 @@ func (h *Host) Listen(addr netip.AddrPort) (udp.Conn, error) {
 	}
 	c := newConn(h, netip.AddrPortFrom(ip, pt))
 	h.conns[c.local] = c
+	h.held[familyOf(c.local)]++
 	return c, nil
+}
+
+// forget ends what Listen began.
+func (h *Host) forget(c *conn) {
+	if h.conns[c.local] != c {
+		return
+	}
+	delete(h.conns, c.local)
+	f := familyOf(c.local)
+	if h.held[f]--; h.held[f] == 0 {
+		delete(h.held, f)
+	}
 }
 
 // taken says whether a socket of the same family holds the port on ip, or on all
 // addresses.
 func (h *Host) taken(ip netip.Addr, pt uint16) bool {
 	if ip.IsUnspecified() {
-		for a := range h.conns {
-			if a.Port() == pt && a.Addr().Is4() == ip.Is4() {
-				return true
-			}
-		}
-		return false
+		return h.held[family{pt, ip.Is4()}] > 0
 	}
 	return h.socket(netip.AddrPortFrom(ip, pt)) != nil
 }
@@ -220,6 +262,8 @@ func (h *Host) send(p *packet) {
 		h.deliver(p)
 	case h.down || p.src.Addr().IsLoopback() || !slices.Contains(h.addrs, p.src.Addr()):
 		h.net.drop(p, &h.net.stats.NoRoute)
+	case h.filter.Out != nil && !h.filter.Out(p.src, p.dst):
+		h.net.drop(p, &h.net.stats.Filtered)
 	default:
 		h.net.carry(&h.port.up, p)
 	}
@@ -229,6 +273,10 @@ func (h *Host) send(p *packet) {
 func (h *Host) arrive(p *packet) {
 	if h.down || !slices.Contains(h.addrs, p.dst.Addr()) {
 		h.net.drop(p, &h.net.stats.NoRoute)
+		return
+	}
+	if h.filter.In != nil && !h.filter.In(p.dst, p.src) {
+		h.net.drop(p, &h.net.stats.Filtered)
 		return
 	}
 	h.deliver(p)

@@ -5,9 +5,11 @@
 //
 //	n := vnet.New(1)
 //	defer n.Close()
-//	server := n.Host() // a public host with a free address
-//	server.SetLink(vnet.Link{Latency: 20 * time.Millisecond, Loss: 0.01})
-//	conn, err := server.Listen(netip.AddrPort{})
+//	server := n.Host()         // a public host with a free address
+//	home := n.NAT(vnet.Cone)   // a home router with a network behind it
+//	laptop := home.Host()
+//	laptop.SetLink(vnet.Link{Latency: 20 * time.Millisecond, Loss: 0.01})
+//	conn, err := laptop.Listen(netip.AddrPort{})
 //
 // There is no goroutine per host, link or datagram: deliveries wait in one heap
 // and one timer carries them out. All addresses, ports and luck follow from the
@@ -20,7 +22,6 @@
 package vnet
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -41,7 +42,6 @@ type Network struct {
 	timer  *time.Timer
 	armed  time.Duration // when the timer fires; 0: it is not set
 	closed bool
-	links  uint64
 	stats  Stats
 	hosts  []*Host
 }
@@ -64,7 +64,11 @@ type Stats struct {
 func New(seed uint64) *Network {
 	n := &Network{seed: seed, base: time.Now()}
 	n.pool.New = func() any { return new(packet) }
-	n.Segment = newSegment(n, publicAddr)
+	given := 0
+	n.Segment = newSegment(n, func() netip.Addr {
+		given++
+		return publicAddr(given - 1)
+	})
 	n.Segment.link = Link{Latency: 10 * time.Millisecond, Hops: 4}
 	return n
 }
@@ -94,12 +98,6 @@ func (n *Network) Stats() Stats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.stats
-}
-
-// rand returns the generator of the next link, router or host.
-func (n *Network) rand() *rand.Rand {
-	n.links++
-	return rand.New(rand.NewPCG(n.seed, n.links))
 }
 
 // publicAddr is the i-th public address that New's segment gives away; 20,480 of
