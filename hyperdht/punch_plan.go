@@ -11,15 +11,15 @@ const (
 	lowTTL          = 5 // opens our NAT and dies on the way
 	consistentTicks = 10
 	birthdaySockets = 256
-	randomProbes    = 1750
 	maxReopens      = 3
 )
 
-// Tuning of ours. The reference sends its random probes 20 ms apart; what they
+// Tuning of ours. The reference sends 1,750 random probes 20 ms apart; what they
 // search is a birthday collision, so the rate is the speed.
 const (
 	consistentPace = time.Second
-	randomPace     = 5 * time.Millisecond
+	randomProbes   = 3500
+	randomPace     = 4 * time.Millisecond
 )
 
 // A strategy is how one side punches.

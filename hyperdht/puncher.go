@@ -199,7 +199,7 @@ func (p *puncher) sample(s *punchSocket, class *nat.Classifier) {
 			at := nodes[0]
 			nodes = nodes[1:]
 			wg.Go(func() {
-				r, err := p.node.rpc.Ping(p.ctx, at, dhtrpc.WithConn(s.Conn), dhtrpc.NoRetry())
+				r, err := p.node.rpc.Ping(p.ctx, at.Addr, dhtrpc.WithConn(s.Conn), dhtrpc.NoRetry())
 				if err == nil {
 					p.sampled(class, r.To, r.From)
 				}
@@ -287,8 +287,7 @@ func (p *puncher) update(m *punchPayload, verified netip.Addr) {
 	was := p.remote.addrs
 	p.remote = remoteView{class: m.firewall, punching: m.punching}
 	for _, a := range m.addresses {
-		if !a.Addr().Is4() || a.Port() == 0 && m.firewall != nat.Random ||
-			!mayReach(netip.AddrPortFrom(p.main.LocalAddr().Addr(), 0), netip.AddrPortFrom(a.Addr(), max(a.Port(), 1))) && !p.node.onPrivateNetwork() {
+		if a.Port() == 0 && m.firewall != nat.Random || !p.node.mayPunch(netip.AddrPortFrom(a.Addr(), max(a.Port(), 1))) {
 			continue
 		}
 		if slices.ContainsFunc(p.remote.addrs, func(x remoteAddr) bool { return x.addr == a }) {

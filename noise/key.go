@@ -21,6 +21,9 @@ func (k PublicKey) String() string { return hex.EncodeToString(k[:]) }
 // read aloud.
 func (k PublicKey) Z32() string { return z32.Encode(k[:]) }
 
+// IsZero reports whether the key is all zero, which is nobody's.
+func (k PublicKey) IsZero() bool { return k == PublicKey{} }
+
 // MarshalText writes the key as hex, in JSON too.
 func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 

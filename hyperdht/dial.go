@@ -1,0 +1,371 @@
+package hyperdht
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/internal/sodium"
+	"github.com/warren-dht/warren/nat"
+	"github.com/warren-dht/warren/noise"
+	"github.com/warren-dht/warren/udp"
+)
+
+// DialConfig says how a connection is made. The zero value is good.
+type DialConfig struct {
+	// KeyPair is who we are to the peer; nil is the node's. Its secret may live
+	// elsewhere.
+	KeyPair StaticKey
+	// Nodes are DHT nodes that are likely to know the peer, such as those of a
+	// [ConnectAddress] or a [Peer]; they are asked first. (The reference's
+	// documentation calls them nodes, its code relayAddresses.)
+	Nodes []netip.AddrPort
+	// RelayThrough lists blind relays; one is picked at random. The connection
+	// may start through it while a direct path is being looked for.
+	RelayThrough []PublicKey
+	// KeepAlive is how long the connection may be silent; 0 is the node's
+	// setting, negative is never.
+	KeepAlive time.Duration
+	// NoLAN neither tells nor uses addresses on the local network.
+	NoLAN bool
+	// NoFastOpen waits for the peer's answer before the first punch.
+	NoFastOpen bool
+	// Holepunch, if not nil, is asked before punching starts; false aborts it.
+	Holepunch func(PunchAttempt) bool
+}
+
+// Dial connects to the peer with that public key, whoever and wherever it is,
+// and returns when the peer has proved that it holds the key on the path that
+// was found. The error is a [*ConnectError] that tells what was tried.
+func (n *Node) Dial(ctx context.Context, key PublicKey) (*Conn, error) {
+	return n.DialWith(ctx, key, DialConfig{})
+}
+
+// DialWith is Dial with options.
+func (n *Node) DialWith(ctx context.Context, key PublicKey, cfg DialConfig) (*Conn, error) {
+	start := time.Now()
+	n.stats.dials.Add(1)
+	if cfg.KeyPair == nil {
+		cfg.KeyPair = n.keyPair
+	}
+	switch {
+	case cfg.KeepAlive == 0:
+		cfg.KeepAlive = n.cfg.KeepAlive
+	case cfg.KeepAlive < 0:
+		cfg.KeepAlive = 0
+	}
+	d := &dial{node: n, key: key, cfg: cfg, target: TargetOf(key), report: ConnectError{Key: key}}
+	err := n.usable()
+	var c *Conn
+	if err == nil {
+		dialing, stop := context.WithCancelCause(ctx)
+		leave := context.AfterFunc(n.ctx, func() { stop(n.endCause()) })
+		d.ctx = dialing
+		c, err = d.run()
+		leave()
+		stop(context.Canceled)
+	}
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.report.Elapsed = time.Since(start)
+		d.report.Err = err
+		e := d.report
+		return nil, &e
+	}
+	n.stats.dialed.Add(1)
+	return c, nil
+}
+
+// A dial is one attempt to connect. Its procedure is run; helpers that try
+// things in parallel belong to its group and end with it.
+type dial struct {
+	node   *Node
+	key    PublicKey
+	cfg    DialConfig
+	target Target
+	ctx    context.Context // ends with the dial
+
+	// The first message is the same through every relay: the server knows
+	// repetitions by it.
+	state noise.HandshakeState // after the first message
+	first []byte
+	link  *link
+	relay relayChoice // ours; the server's wins
+
+	mu     sync.Mutex
+	early  *earlyPacket // a packet of the server that overtook its answer
+	answer *dialAnswer
+	report ConnectError
+}
+
+type earlyPacket struct {
+	conn udp.Conn
+	from netip.AddrPort
+}
+
+// A dialAnswer is the server's answer to our handshake and how it came.
+type dialAnswer struct {
+	relay   netip.AddrPort // who we asked
+	relayed bool           // it is not the server itself
+	server  netip.AddrPort // the server as the relay sees it
+	client  netip.AddrPort // us as the relay sees us
+	conn    udp.Conn       // the socket we asked on
+	payload noisePayload
+	result  noise.Result
+	seal    *punchSeal
+}
+
+// run makes the connection.
+func (d *dial) run() (*Conn, error) {
+	if err := d.begin(); err != nil {
+		return nil, err
+	}
+	answer, err := d.handshake()
+	if err != nil {
+		d.link.raw.Destroy(nil)
+		return nil, err
+	}
+	d.node.known.put(d.key, answer)
+	return d.connect(answer)
+}
+
+// begin makes the stream and the first message.
+func (d *dial) begin() (err error) {
+	n := d.node
+	if d.link, err = n.newLink(d.arrived); err != nil {
+		return err
+	}
+	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
+	p := noisePayload{
+		version: payloadVersion, secretStream: 1,
+		udx: &udxInfo{id: d.link.raw.ID()},
+	}
+	if open, ok := n.openAddr(); ok {
+		p.firewall = nat.Open
+		p.addresses4 = append(p.addresses4, open)
+	}
+	if !d.cfg.NoLAN {
+		p.addresses4 = append(p.addresses4, n.localAddrs.list(n)...)
+	}
+	if d.relay = pickRelay(d.cfg.RelayThrough); !d.relay.key.IsZero() {
+		p.relayThrough = &relayThroughInfo{publicKey: d.relay.key, token: d.relay.token}
+	}
+	d.state, err = noise.Initialize(noise.Config{
+		Pattern: noise.IK, Initiator: true, Prologue: nsPeerHandshake[:],
+		Static: d.cfg.KeyPair, RemoteStatic: d.key,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	if d.first, err = d.state.WriteMessage(nil, p.append(nil)); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// arrived is the stream's Accept hook.
+func (d *dial) arrived(conn udp.Conn, from netip.AddrPort) bool {
+	if !sendable(from) {
+		return false
+	}
+	d.mu.Lock()
+	answer := d.answer
+	if answer == nil {
+		d.early = &earlyPacket{conn, from}
+	}
+	d.mu.Unlock()
+	if answer == nil {
+		return true
+	}
+	return d.link.arrived(conn, from, d.node.kindOf(conn, from))
+}
+
+// handshakeStagger is how long one known node may take before the next one is
+// asked too.
+const handshakeStagger = 300 * time.Millisecond
+
+// handshake finds nodes that know the peer and shakes hands through them, two
+// at a time, until one answer is good (spec §5.3).
+func (d *dial) handshake() (*dialAnswer, error) {
+	ctx, cancel := context.WithCancelCause(d.ctx)
+	defer cancel(nil)
+	answers := make(chan *dialAnswer, 1)
+	slots := make(chan struct{}, 2)
+	var wg sync.WaitGroup
+	var once sync.Once
+	var fatal error
+	try := func(relay netip.AddrPort) {
+		a, err := d.attempt(ctx, relay)
+		if ctx.Err() != nil {
+			return
+		}
+		d.mu.Lock()
+		d.report.Handshakes = append(d.report.Handshakes, HandshakeAttempt{relay, err})
+		d.mu.Unlock()
+		var c *Cause
+		switch {
+		case err == nil:
+			once.Do(func() { answers <- a; cancel(errAnswered) })
+		case errors.As(err, &c):
+			// The peer itself has spoken; nobody else will say otherwise.
+			once.Do(func() { fatal = err; cancel(err) })
+		}
+	}
+	known := d.knownRelays()
+	if len(known) > 0 {
+		wg.Go(func() {
+			for _, relay := range known {
+				wg.Go(func() { try(relay) })
+				select {
+				case <-time.After(handshakeStagger):
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	queryErr := d.find(ctx, known, func(relay netip.AddrPort) bool {
+		d.mu.Lock()
+		d.report.Found = true
+		d.mu.Unlock()
+		if slices.Contains(known, relay) {
+			return true
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			try(relay)
+		})
+		return true
+	})
+	wg.Wait()
+	select {
+	case a := <-answers:
+		d.mu.Lock()
+		d.answer = a
+		d.report.Answered = true
+		d.mu.Unlock()
+		return a, nil
+	default:
+	}
+	d.mu.Lock()
+	tried := len(d.report.Handshakes)
+	d.mu.Unlock()
+	switch {
+	case d.ctx.Err() != nil:
+		return nil, context.Cause(d.ctx)
+	case fatal != nil:
+		return nil, fatal
+	case tried > 0:
+		return nil, ErrPeerConnectionFailed
+	case queryErr != nil && !errors.Is(queryErr, dhtrpc.ErrTooFewNodes):
+		return nil, queryErr
+	}
+	return nil, ErrPeerNotFound
+}
+
+// knownRelays are the nodes to shake hands through before any is found: given
+// ones, those of the last time, or the way to the peer that we keep ourselves.
+func (d *dial) knownRelays() []netip.AddrPort {
+	var own netip.AddrPort
+	d.node.rpc.Do(func() { own, _ = d.node.router.routes.relay(time.Now(), d.target) })
+	if own.IsValid() {
+		return []netip.AddrPort{own}
+	}
+	known := d.cfg.Nodes
+	if len(known) == 0 {
+		known = d.node.known.get(d.key)
+	}
+	return slices.DeleteFunc(slices.Clone(known), func(a netip.AddrPort) bool { return !sendable(a) })
+}
+
+// find queries for nodes that hold the peer's announcement and yields each,
+// until yield returns false or ctx ends.
+func (d *dial) find(ctx context.Context, seeds []netip.AddrPort, yield func(netip.AddrPort) bool) error {
+	q := d.node.rpc.Query(dhtrpc.Message{Command: cmdFindPeer, Target: (*dhtrpc.ID)(&d.target)}, dhtrpc.QueryOptions{Nodes: seeds, Retries: 3})
+	for r, err := range q.Replies(ctx) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		d.mu.Lock()
+		d.report.Asked++
+		d.mu.Unlock()
+		if len(r.Value) == 0 {
+			continue
+		}
+		if _, err := parsePeerRecord(r.Value); err == nil && !yield(r.From) {
+			return nil
+		}
+	}
+	return nil
+}
+
+var (
+	errAnswered     = errors.New("hyperdht: another relay's answer was taken")
+	errForeignReply = errors.New("hyperdht: answered from another address")
+	errNoRoute      = errors.New("hyperdht: knows no way to the peer")
+)
+
+// attempt shakes hands through one relay (spec §5.4). Whatever a relay answers
+// is tried on a copy of the handshake, so a bad one spoils nothing.
+func (d *dial) attempt(ctx context.Context, relay netip.AddrPort) (*dialAnswer, error) {
+	n := d.node
+	conn := n.rpc.Conn()
+	m := handshakeMessage{mode: fromClient, noise: d.first}
+	r, err := n.rpc.Request(ctx, relay, dhtrpc.Message{Command: cmdPeerHandshake, Target: (*dhtrpc.ID)(&d.target), Value: m.append(nil)}, dhtrpc.WithConn(conn))
+	if err != nil {
+		return nil, err
+	}
+	if r.From != relay {
+		return nil, errForeignReply
+	}
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	if r.Value == nil {
+		return nil, errNoRoute
+	}
+	back, err := parseHandshakeMessage(r.Value)
+	if err != nil || back.mode != reply {
+		return nil, errBadMessage
+	}
+	state := d.state
+	plain, err := state.ReadMessage(nil, back.noise)
+	if err != nil {
+		return nil, err
+	}
+	a := &dialAnswer{relay: relay, server: relay, client: r.To, conn: conn}
+	if a.relayed = back.peer.IsValid(); a.relayed {
+		a.server = back.peer
+	}
+	// From here on it is the peer itself who speaks.
+	if a.payload, err = parseNoisePayload(plain); err != nil {
+		return nil, ErrHandshakeInvalid
+	}
+	switch {
+	case a.payload.version != payloadVersion:
+		return nil, ErrServerIncompatible
+	case a.payload.err == wireVersionMismatch:
+		return nil, ErrServerIncompatible
+	case a.payload.err != wireOK || a.payload.udx == nil:
+		return nil, ErrServerError
+	}
+	if a.result, err = state.Split(); err != nil {
+		return nil, ErrHandshakeInvalid
+	}
+	a.seal = newPunchSeal(sodium.KeyedSum256(a.result.Hash[:], nsPeerHolepunch[:]))
+	d.link.setRemoteID(a.payload.udx.id)
+	return a, nil
+}

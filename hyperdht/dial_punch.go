@@ -1,0 +1,321 @@
+package hyperdht
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/nat"
+)
+
+// remoteUnknownPause is how long a client waits for a server that does not know
+// its own NAT yet.
+const remoteUnknownPause = time.Second
+
+// tryPunch punches to the peer (spec §5.5, steps 5 to 9) and returns when the
+// punch is over, one way or the other.
+func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
+	n := d.node
+	x := &dialPunch{dial: d, answer: a, server: a.server}
+	// The puncher outlives this function's steps but not the dial.
+	p, err := n.newPuncher(ctx, true, a.payload.firewall, func(s *punchSocket, from netip.AddrPort) {
+		if d.attach(s.Conn, from, PathPunched) {
+			d.link.own(s)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	x.puncher = p
+	info := a.payload.holepunch
+	x.relay = info.relays[0]
+	for _, r := range info.relays {
+		if r.relay == a.relay {
+			x.relay = r
+			break
+		}
+	}
+	err = x.run(ctx)
+	if conn, ok := d.link.currentConn(); ok {
+		d.link.own(p.keep(conn))
+	}
+	report := p.report()
+	d.mu.Lock()
+	d.report.Punch = &report
+	d.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		d.tried(PathPunched, x.server, err)
+	}
+	return err
+}
+
+// A dialPunch is the client's conversation with the server about a punch.
+type dialPunch struct {
+	*dial
+	answer  *dialAnswer
+	puncher *puncher
+	relay   relayInfo      // the server's relay that we talk through first
+	server  netip.AddrPort // the server's puncher socket as a relay sees it
+	round   uint64
+	delayed bool // the server put us off: it waits for our next round
+}
+
+// run is the conversation: a probe round to learn the classes and addresses, a
+// punch round to agree on punching, and the punches.
+func (x *dialPunch) run(ctx context.Context) error {
+	probe, err := x.probe(ctx, !x.cfg.NoFastOpen, true)
+	if err != nil {
+		return x.abort(ctx, err)
+	}
+	if x.through() {
+		return nil
+	}
+	if x.relay.relay == x.answer.relay && probe.peer.IsValid() && probe.peer != x.server {
+		// The server has taken another socket.
+		x.server = probe.peer
+		x.puncher.openTowards(x.server, lowTTL)
+	}
+	own, addrs := x.puncher.local()
+	if f := x.cfg.Holepunch; f != nil && !f(attemptOf(own, addrs, x.puncher.view())) {
+		return x.abort(ctx, ErrPunchRefused)
+	}
+	if err := x.punch(ctx, probe.in.token); err != nil {
+		return err
+	}
+	<-x.puncher.ctx.Done()
+	if x.through() || ctx.Err() != nil {
+		return nil
+	}
+	return ErrHolepunchAborted
+}
+
+// through reports whether the link has a path that is not the relay's.
+func (x *dialPunch) through() bool {
+	p, ok := x.link.current()
+	return ok && p.Kind != PathRelayed && p.Kind != PathLAN
+}
+
+// probe is the probe round (spec §5.6).
+func (x *dialPunch) probe(ctx context.Context, fast, again bool) (*exchange, error) {
+	var opened netip.AddrPort
+	if fast {
+		opened = x.server
+		x.puncher.openTowards(opened, lowTTL)
+	}
+	own, addrs := x.puncher.local()
+	e, err := x.exchange(ctx, x.relay.relay, x.relay.peer, &punchPayload{firewall: own, addresses: addrs, remote: opened})
+	if err != nil || x.through() {
+		return e, err
+	}
+	if x.puncher.view().class == nat.Unknown && !x.pause(ctx, remoteUnknownPause) {
+		return e, nil
+	}
+	if err := x.puncher.analyse(); err != nil {
+		return nil, err
+	}
+	own, _ = x.puncher.local()
+	remote := x.puncher.view().class
+	if again && unstable(own, remote) && x.puncher.reopen() {
+		return x.probe(ctx, fast, false)
+	}
+	if again && (remote == nat.Unknown || e.in.token == nil) {
+		return x.probe(ctx, fast, false)
+	}
+	own, _ = x.puncher.local()
+	switch {
+	case x.through():
+	case own == nat.Unknown || remote == nat.Unknown:
+		return nil, ErrHolepunchProbeTimeout
+	case own == nat.Random && remote == nat.Random:
+		return nil, ErrHolepunchDoubleRandom
+	}
+	return e, nil
+}
+
+// punch is the punch round (spec §5.7). serverToken is what the server wants
+// echoed through another relay.
+func (x *dialPunch) punch(ctx context.Context, serverToken *[32]byte) error {
+	p := x.puncher
+	p.freeze()
+	told := false
+	for {
+		if x.through() {
+			return nil
+		}
+		if !p.canStart() {
+			if !x.relayInPlay() {
+				return x.abort(ctx, ErrPunchThrottled)
+			}
+			if !told {
+				// Let the server know meanwhile who we are.
+				if err := x.agree(ctx, serverToken, false); err != nil && !errors.Is(err, errTryLater) {
+					return err
+				}
+				told, x.delayed = true, true
+			}
+			if !x.pause(ctx, tryLaterPause()) {
+				return nil
+			}
+			continue
+		}
+		err := x.agree(ctx, serverToken, true)
+		switch {
+		case x.through() || ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errTryLater):
+			x.delayed = true
+			if !x.pause(ctx, tryLaterPause()) {
+				return nil
+			}
+			continue
+		case err != nil:
+			return x.abort(ctx, err)
+		case !p.view().punching:
+			return x.abort(ctx, ErrRemoteNotPunching)
+		case !p.start():
+			return x.abort(ctx, ErrRemoteNotPunchable)
+		}
+		return nil
+	}
+}
+
+// agree tells the server that we punch, or are about to. It goes through the
+// relay of our handshake to the server's puncher socket, with tokens: two
+// relays that vouch for the same host are what a host is verified by. After a
+// delay it goes the way of the probe, since the server may have moved.
+func (x *dialPunch) agree(ctx context.Context, serverToken *[32]byte, punching bool) error {
+	own, addrs := x.puncher.local()
+	out := &punchPayload{firewall: own, addresses: addrs, punching: punching, remoteToken: serverToken}
+	relay, peer := x.answer.relay, x.server
+	if x.delayed {
+		relay, peer = x.relay.relay, x.relay.peer
+	}
+	out.token = x.answer.seal.token(x.server.Addr())
+	_, err := x.exchange(ctx, relay, peer, out)
+	return err
+}
+
+var errTryLater = errors.New("hyperdht: peer asks to punch later")
+
+func tryLaterPause() time.Duration {
+	return 10*time.Second + time.Duration(rand.Int64N(int64(10*time.Second)))
+}
+
+// relayInPlay reports whether a blind relay may carry the connection meanwhile.
+func (x *dialPunch) relayInPlay() bool {
+	return !x.dial.relay.key.IsZero() || x.answer.payload.relayThrough != nil
+}
+
+// An exchange is a message to the server and its answer.
+type exchange struct {
+	in   punchPayload
+	peer netip.AddrPort // the server as the relay sees it
+}
+
+// exchange sends a message through a relay, or through the others in turn if
+// that one fails us (spec §5.9).
+func (x *dialPunch) exchange(ctx context.Context, relay, peer netip.AddrPort, out *punchPayload) (*exchange, error) {
+	ways := []relayInfo{{relay, peer}}
+	for _, r := range x.answer.payload.holepunch.relays {
+		if r.relay != relay && sendable(r.relay) && sendable(r.peer) {
+			ways = append(ways, r)
+		}
+	}
+	var last error
+	for i, w := range ways {
+		// The first relay has the reference's four tries, unless there is
+		// another: then two.
+		retries := 3
+		if i < len(ways)-1 {
+			retries = 1
+		}
+		e, err := x.exchangeVia(ctx, w, out, retries)
+		if err == nil || !errors.Is(err, dhtrpc.ErrTimeout) || x.through() {
+			return e, err
+		}
+		last = err
+	}
+	return nil, last
+}
+
+func (x *dialPunch) exchangeVia(ctx context.Context, via relayInfo, out *punchPayload, retries int) (*exchange, error) {
+	n, p := x.node, x.puncher
+	out.round = min(x.round, maxRound)
+	x.round++
+	m := holepunchMessage{mode: fromClient, id: x.answer.payload.holepunch.id, payload: x.answer.seal.seal(out), peer: via.peer}
+	s := p.socket()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.ctx, func() { cancel(context.Cause(p.ctx)) })()
+	r, err := n.rpc.Request(ctx, via.relay, dhtrpc.Message{
+		Command: cmdPeerHolepunch, Target: (*dhtrpc.ID)(&x.target), Value: m.append(nil),
+	}, dhtrpc.WithConn(s.Conn), dhtrpc.WithRetries(retries))
+	if err != nil {
+		return nil, err
+	}
+	back, err := parseHolepunchMessage(r.Value)
+	if err != nil || r.From != via.relay || back.mode != reply {
+		return nil, ErrHolepunchInvalid
+	}
+	e := &exchange{peer: back.peer}
+	var ok bool
+	if e.in, ok = x.answer.seal.open(back.payload); !ok {
+		return nil, ErrHolepunchInvalid
+	}
+	p.observe(s, r.To, r.From)
+	var verified netip.Addr
+	if out.token != nil && e.in.remoteToken != nil && *e.in.remoteToken == *out.token {
+		verified = back.peer.Addr()
+	}
+	switch {
+	case e.in.err == wireTryLater && out.punching && x.relayInPlay():
+		// The reference drops what such an answer says, and can then never
+		// punch (spec §5.7): the host is verified by it.
+		if len(e.in.addresses) > 0 {
+			p.update(&e.in, verified)
+		}
+		return e, errTryLater
+	case e.in.err != wireOK:
+		return nil, ErrRemoteAborted
+	}
+	p.update(&e.in, verified)
+	return e, nil
+}
+
+// pause waits unless the punch gets through or the dial ends first.
+func (x *dialPunch) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-x.puncher.ctx.Done():
+	}
+	return false
+}
+
+// abort tells the server that we give up, and returns err.
+func (x *dialPunch) abort(ctx context.Context, err error) error {
+	if ctx.Err() != nil || x.through() {
+		return nil
+	}
+	n := x.node
+	m := holepunchMessage{
+		mode: fromClient, id: x.answer.payload.holepunch.id, peer: x.relay.peer,
+		payload: x.answer.seal.seal(&punchPayload{err: wireAborted, round: min(x.round, maxRound)}),
+	}
+	s := x.puncher.socket()
+	n.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(n.ctx, time.Second)
+		defer cancel()
+		n.rpc.Request(ctx, x.relay.relay, dhtrpc.Message{
+			Command: cmdPeerHolepunch, Target: (*dhtrpc.ID)(&x.target), Value: m.append(nil),
+		}, dhtrpc.WithConn(s.Conn), dhtrpc.NoRetry())
+	})
+	return err
+}

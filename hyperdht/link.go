@@ -1,0 +1,216 @@
+package hyperdht
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/warren-dht/warren/noise"
+	"github.com/warren-dht/warren/secretstream"
+	"github.com/warren-dht/warren/udp"
+	"github.com/warren-dht/warren/udx"
+)
+
+// A link is a raw stream and the path that it takes, at either end of a
+// connection. Several ways to the peer are tried at once; each that finds one
+// calls attach, and the link decides whether to take it: the first one, and
+// later a better one if the peer was not heard yet or is behind a relay.
+//
+// Safe for concurrent use.
+type link struct {
+	node *Node
+	raw  *udx.Stream
+
+	attached chan struct{} // closed when there is a path
+
+	mu          sync.Mutex
+	remoteID    uint32
+	path        Path
+	conn        udp.Conn
+	moves       int           // how often the path has changed
+	moved       chan struct{} // closed when the path changes; nil: nobody waits
+	established bool          // the peer was heard, and proved to hold its key
+	lastHeard   time.Time     // when a packet came from a new path
+	sockets     []*punchSocket
+	relay       *relayLeg // nil: none
+	cleanup     bool      // somebody waits for the stream's end
+}
+
+func (n *Node) newLink(accept func(udp.Conn, netip.AddrPort) bool) (*link, error) {
+	raw, err := n.mux.NewStream(udx.StreamConfig{Accept: accept})
+	if err != nil {
+		return nil, err
+	}
+	return &link{node: n, raw: raw, attached: make(chan struct{})}, nil
+}
+
+// setRemoteID tells the link the peer's stream id, which must be known before
+// the first attach.
+func (l *link) setRemoteID(id uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remoteID = id
+}
+
+// current is the path that the stream takes now; ok is false before the first
+// attach.
+func (l *link) current() (p Path, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.path, l.conn != nil
+}
+
+// attach offers a path to the link and reports whether it is taken. Called from
+// procedures and from the stream's Accept hook, without locks.
+func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := Path{Kind: kind, Local: conn.LocalAddr(), Remote: remote}
+	switch {
+	case l.conn == nil:
+		if l.raw.Connect(conn, l.remoteID, remote, udx.ConnectOptions{}) != nil {
+			return false
+		}
+		l.take(p, conn)
+		close(l.attached)
+		return true
+	case l.conn == conn && l.path.Remote == remote:
+		return true
+	case l.path.Kind == PathRelayed && kind != PathRelayed:
+		return l.upgrade(p, conn)
+	case !l.established:
+		if _, err := l.raw.ChangeRemote(conn, l.remoteID, remote); err != nil {
+			return false
+		}
+		l.take(p, conn)
+		return true
+	}
+	return false
+}
+
+// currentConn is the socket that the stream uses now.
+func (l *link) currentConn() (udp.Conn, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn, l.conn != nil
+}
+
+// migrateAfter is how long the stream's path must have been silent before a
+// packet from elsewhere moves an established stream there.
+const migrateAfter = 500 * time.Millisecond
+
+// arrived takes a packet that came on a path that the stream did not have yet,
+// for the stream's Accept hook: whoever sent it knows the stream's id, which
+// only the peer was told, under encryption.
+func (l *link) arrived(conn udp.Conn, from netip.AddrPort, kind PathKind) bool {
+	l.mu.Lock()
+	established, relay := l.established, l.relay
+	l.mu.Unlock()
+	if relay != nil && relay.carries(conn, from) {
+		return true
+	}
+	if established {
+		return l.migrate(conn, from)
+	}
+	l.attach(conn, from, kind)
+	return true
+}
+
+// migrate follows a peer whose address has changed, if nothing has come from
+// the old one for a while.
+func (l *link) migrate(conn udp.Conn, from netip.AddrPort) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kind := l.path.Kind
+	if kind == PathRelayed {
+		kind = PathPunched
+		return l.upgrade(Path{Kind: kind, Local: conn.LocalAddr(), Remote: from}, conn)
+	}
+	if l.raw.SinceReceived() < migrateAfter {
+		return false
+	}
+	if _, err := l.raw.ChangeRemote(conn, l.remoteID, from); err != nil {
+		return false
+	}
+	l.take(Path{Kind: kind, Local: conn.LocalAddr(), Remote: from}, conn)
+	return true
+}
+
+// take notes the path that the stream has now. The lock is held.
+func (l *link) take(p Path, conn udp.Conn) {
+	l.path, l.conn = p, conn
+	l.moves++
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
+}
+
+// own makes the link close a socket when its stream is over.
+func (l *link) own(s *punchSocket) {
+	if s == nil {
+		return
+	}
+	s.mute()
+	l.mu.Lock()
+	l.sockets = append(l.sockets, s)
+	l.mu.Unlock()
+	l.atEnd()
+}
+
+// atEnd sees to it that sockets and relay are released when the stream is over.
+func (l *link) atEnd() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cleanup {
+		return
+	}
+	l.cleanup = true
+	l.node.wg.Go(func() {
+		<-l.raw.Done()
+		l.mu.Lock()
+		sockets, relay := l.sockets, l.relay
+		l.sockets, l.relay = nil, nil
+		l.mu.Unlock()
+		for _, s := range sockets {
+			s.releaseLater()
+		}
+		if relay != nil {
+			relay.close()
+		}
+	})
+}
+
+// establish starts the encrypted stream on the link as soon as there is a path,
+// and waits until the peer was heard on it. If it fails the raw stream is
+// destroyed.
+func (l *link) establish(ctx context.Context, res noise.Result, keepAlive time.Duration) (*Conn, error) {
+	select {
+	case <-l.attached:
+	case <-ctx.Done():
+		l.raw.Destroy(nil)
+		return nil, context.Cause(ctx)
+	}
+	sec, err := secretstream.New(l.raw, res, secretstream.Config{KeepAlive: keepAlive, SkipEmpty: true})
+	if err != nil {
+		l.raw.Destroy(nil)
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { l.raw.Destroy(nil) })
+	err = sec.WaitPeer()
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		l.raw.Destroy(nil)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	l.mu.Lock()
+	l.established = true
+	l.mu.Unlock()
+	return &Conn{Conn: sec, link: l}, nil
+}

@@ -1,0 +1,313 @@
+package hyperdht
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/warren-dht/warren/nat"
+)
+
+// ListenConfig says how a listener treats those who connect. The zero value
+// accepts everybody under the node's own key pair.
+type ListenConfig struct {
+	// KeyPair is the key that peers dial; nil is the node's.
+	KeyPair *KeyPair
+
+	// Allow, if not nil, is asked about everybody who connects: nil lets him
+	// in, an error keeps him out. Whoever is kept out gets no answer at all. It
+	// may wait, until ctx ends. (The reference's "firewall" says the opposite:
+	// true keeps out.)
+	Allow func(ctx context.Context, in Incoming) error
+	// Holepunch, if not nil, is asked before a punch is answered with punches;
+	// false aborts it.
+	Holepunch func(PunchAttempt) bool
+	// NoHolepunch never punches: peers reach us directly, over the local
+	// network or through a relay.
+	NoHolepunch bool
+	// HideLocalAddresses does not tell peers our addresses on the local
+	// network.
+	HideLocalAddresses bool
+	// RelayThrough lists blind relays through which peers can reach us at once,
+	// while a direct path is being looked for; one is picked at random for each
+	// connection.
+	RelayThrough []PublicKey
+	// KeepAlive is how long a connection may be silent; 0 is the node's
+	// setting, negative is never.
+	KeepAlive time.Duration
+	// Backlog is how many connections wait for Accept before further ones are
+	// dropped; 128.
+	Backlog int
+	// MaxConns bounds the open connections that were accepted; 0 is no bound.
+	// MaxPeerConns bounds those of one remote public key.
+	MaxConns, MaxPeerConns int
+	// Unannounced does not announce the key: only who knows this node's address
+	// or one of the nodes it told can connect.
+	Unannounced bool
+}
+
+// DefaultBacklog is the default of [ListenConfig].Backlog.
+const DefaultBacklog = 128
+
+// Incoming is what is known of somebody who connects, before he is let in. That
+// he holds the key is proven when Accept returns the connection.
+type Incoming struct {
+	RemotePublicKey PublicKey
+	// Addr is his address as the relay between, or we, see it.
+	Addr netip.AddrPort
+	// Relay is the DHT node that forwarded the handshake; invalid if he asked
+	// us directly.
+	Relay netip.AddrPort
+	// Class is what he says about his own reachability, and Addresses where he
+	// says he can be reached.
+	Class     nat.Class
+	Addresses []netip.AddrPort
+	// RelayThrough is the blind relay that he names, zero if none.
+	RelayThrough PublicKey
+}
+
+// A PunchAttempt is what a Holepunch function decides about.
+type PunchAttempt struct {
+	Local, Remote                   nat.Class
+	LocalAddresses, RemoteAddresses []netip.AddrPort
+}
+
+// A Listener accepts connections to a public key. It is a [net.Listener], and
+// it stays announced in the DHT until it is closed. Safe for concurrent use.
+type Listener struct {
+	node    *Node
+	keyPair KeyPair
+	cfg     ListenConfig
+	target  Target
+
+	announcer *announcer // nil if unannounced
+	accepted  chan *Conn
+
+	ctx    context.Context // ends with the listener
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	gone   chan struct{}
+
+	mu         sync.Mutex
+	closed     bool
+	suspended  bool
+	handshakes map[[32]byte]*serverHandshake // by the hash of the first message
+	recent     []*serverHandshake            // those that have ended, oldest first
+	slots      []*serverHandshake            // by handle
+	replays    replayFilter
+	open       map[*Conn]struct{}
+	openByPeer map[PublicKey]int
+}
+
+var _ net.Listener = (*Listener)(nil)
+
+// Listen accepts connections to a key from now on, and announces it. It returns
+// when the first announcement is done or ctx has ended; in the latter case with
+// an error and no listener. Peers that know nodes near us can connect before.
+func (n *Node) Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
+	if err := n.usable(); err != nil {
+		return nil, err
+	}
+	l := &Listener{
+		node: n, keyPair: n.keyPair, cfg: cfg, gone: make(chan struct{}),
+		handshakes: map[[32]byte]*serverHandshake{},
+		open:       map[*Conn]struct{}{}, openByPeer: map[PublicKey]int{},
+	}
+	if cfg.KeyPair != nil {
+		l.keyPair = *cfg.KeyPair
+	}
+	if l.cfg.Backlog <= 0 {
+		l.cfg.Backlog = DefaultBacklog
+	}
+	switch {
+	case cfg.KeepAlive == 0:
+		l.cfg.KeepAlive = n.cfg.KeepAlive
+	case cfg.KeepAlive < 0:
+		l.cfg.KeepAlive = 0
+	}
+	l.accepted = make(chan *Conn, l.cfg.Backlog)
+	l.target = TargetOf(l.keyPair.Public)
+	l.ctx, l.cancel = context.WithCancel(n.ctx)
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		l.cancel()
+		return nil, ErrClosed
+	}
+	n.listeners[l] = struct{}{}
+	n.mu.Unlock()
+	taken := false
+	n.rpc.Do(func() { taken = !n.router.routes.listen(l.keyPair.Public, l) })
+	if taken {
+		n.mu.Lock()
+		delete(n.listeners, l)
+		n.mu.Unlock()
+		l.cancel()
+		return nil, ErrKeyPairInUse
+	}
+	if !l.cfg.HideLocalAddresses {
+		l.wg.Go(func() { n.localAddrs.tested(l.ctx, n) }) // warms the cache
+	}
+	if !cfg.Unannounced {
+		l.announcer = newAnnouncer(n, l.keyPair)
+		if err := l.announcer.start(ctx); err != nil {
+			forced, cancel := context.WithCancel(context.Background())
+			cancel()
+			l.Shutdown(forced)
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Accept returns the next connection whose peer has proved its key. It returns
+// net.ErrClosed after Close.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.AcceptConn(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// AcceptConn is Accept with a context and the full type.
+func (l *Listener) AcceptConn(ctx context.Context) (*Conn, error) {
+	if l.ctx.Err() != nil {
+		return nil, &net.OpError{Op: "accept", Net: "hyperdht", Addr: l.Addr(), Err: net.ErrClosed}
+	}
+	select {
+	case c := <-l.accepted:
+		return c, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-l.ctx.Done():
+		return nil, &net.OpError{Op: "accept", Net: "hyperdht", Addr: l.Addr(), Err: net.ErrClosed}
+	}
+}
+
+// Addr is the public key that peers dial, as a [net.Addr] whose network is
+// "hyperdht".
+func (l *Listener) Addr() net.Addr { return Addr{l.keyPair.Public} }
+
+// PublicKey is the key that peers dial.
+func (l *Listener) PublicKey() PublicKey { return l.keyPair.Public }
+
+// PublicAddr is the node's public address as far as it is known; its port is 0
+// behind a NAT that chooses random ones.
+func (l *Listener) PublicAddr() netip.AddrPort { return l.node.rpc.PublicAddr() }
+
+// Relays are the DHT nodes through which peers find us now: our own address
+// first if we are open to the world.
+func (l *Listener) Relays() []netip.AddrPort {
+	if l.announcer == nil {
+		return nil
+	}
+	return l.announcer.Relays()
+}
+
+// Refresh announces the key anew soon, in the background.
+func (l *Listener) Refresh() {
+	if l.announcer != nil {
+		l.announcer.refresh()
+	}
+}
+
+// Close stops listening, unannounces for at most a second, and returns when
+// nothing is left of the listener. Accepted connections live on, those not
+// accepted yet are closed.
+func (l *Listener) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return l.Shutdown(ctx)
+}
+
+// Shutdown is Close with a context that bounds the unannouncement; one that has
+// ended makes it a forced close that tells nobody.
+func (l *Listener) Shutdown(ctx context.Context) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		<-l.gone
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	n := l.node
+	n.rpc.Do(func() { n.router.routes.unlisten(l.keyPair.Public) })
+	l.cancel()
+	l.dropHandshakes()
+	if l.announcer != nil {
+		l.announcer.stop(ctx)
+	}
+	l.wg.Wait()
+	for {
+		select {
+		case c := <-l.accepted:
+			c.Close()
+			continue
+		default:
+		}
+		break
+	}
+	n.mu.Lock()
+	delete(n.listeners, l)
+	n.mu.Unlock()
+	close(l.gone)
+	return nil
+}
+
+// An Addr is a public key as a [net.Addr].
+type Addr struct{ Key PublicKey }
+
+// Network is "hyperdht".
+func (Addr) Network() string { return "hyperdht" }
+
+// String is the key in hex.
+func (a Addr) String() string { return a.Key.String() }
+
+// deliver hands a connection to Accept, or closes it if it is one too many.
+func (l *Listener) deliver(c *Conn) {
+	key := c.RemotePublicKey()
+	l.mu.Lock()
+	tooMany := l.closed ||
+		l.cfg.MaxConns > 0 && len(l.open) >= l.cfg.MaxConns ||
+		l.cfg.MaxPeerConns > 0 && l.openByPeer[key] >= l.cfg.MaxPeerConns
+	if !tooMany {
+		select {
+		case l.accepted <- c:
+			if l.cfg.MaxConns > 0 || l.cfg.MaxPeerConns > 0 {
+				l.open[c] = struct{}{}
+				l.openByPeer[key]++
+				c.onClose = func() { l.forget(c) }
+			}
+		default:
+			tooMany = true
+		}
+	}
+	l.mu.Unlock()
+	if tooMany {
+		l.node.stats.limited.Add(1)
+		c.link.raw.Destroy(nil)
+		return
+	}
+	l.node.stats.accepted.Add(1)
+	if c.onClose != nil { // the peer may end it first
+		l.node.wg.Go(func() { <-c.Done(); l.forget(c) })
+	}
+}
+
+// forget takes a connection out of the count of open ones.
+func (l *Listener) forget(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.open[c]; !ok {
+		return
+	}
+	delete(l.open, c)
+	key := c.RemotePublicKey()
+	if l.openByPeer[key]--; l.openByPeer[key] == 0 {
+		delete(l.openByPeer, key)
+	}
+}

@@ -1,0 +1,68 @@
+package hyperdht
+
+import (
+	"context"
+	"sync"
+)
+
+// ways runs the several ways to a peer at once. When all have failed and the
+// link is not attached, it cancels the dial with the last failure that a way
+// returned.
+type ways struct {
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	attached <-chan struct{}
+	wg       sync.WaitGroup
+
+	mu      sync.Mutex
+	running int
+	started bool // all ways have been started
+	last    error
+}
+
+func newWays(ctx context.Context, cancel context.CancelCauseFunc, attached <-chan struct{}) *ways {
+	return &ways{ctx: ctx, cancel: cancel, attached: attached}
+}
+
+// Go starts a way. It returns nil when it has led to a path or the dial ended.
+func (w *ways) Go(f func() error) {
+	w.mu.Lock()
+	w.running++
+	w.mu.Unlock()
+	w.wg.Go(func() {
+		err := f()
+		w.mu.Lock()
+		w.running--
+		if err != nil {
+			w.last = err
+		}
+		w.mu.Unlock()
+		w.check()
+	})
+}
+
+// settle says that no more ways will be started.
+func (w *ways) settle() {
+	w.mu.Lock()
+	w.started = true
+	w.mu.Unlock()
+	w.check()
+}
+
+func (w *ways) check() {
+	w.mu.Lock()
+	over := w.started && w.running == 0 && w.last != nil
+	err := w.last
+	w.mu.Unlock()
+	if !over {
+		return
+	}
+	select {
+	case <-w.attached:
+	default:
+		w.cancel(err)
+	}
+}
+
+// Wait waits until all ways have ended.
+func (w *ways) Wait() { w.wg.Wait() }
