@@ -117,7 +117,8 @@ func (c *core) insert(from Contact, observed netip.AddrPort) {
 // addNode puts a contact that was given by hand into the table. A contact that
 // is there already stays as it is: the reference lists it twice (a defect).
 func (c *core) addNode(a netip.AddrPort) {
-	if n, _ := c.table.Insert(contactOf(a), entry{added: c.tick, pinged: c.tick, seen: c.tick}); n != nil && n.Data.added == c.tick {
+	e := entry{added: c.tick, pinged: c.tick, seen: c.tick}
+	if _, result := c.table.Insert(contactOf(a), e); result == kad.Inserted {
 		c.emit(EventNodeAdded, a)
 	}
 }
