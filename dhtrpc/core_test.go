@@ -2,7 +2,6 @@ package dhtrpc
 
 import (
 	"bytes"
-	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -71,18 +70,6 @@ func (tc *testCore) out() (list []udp.Datagram) {
 		list = append(list, udp.Datagram{Payload: o.buf[it.start:it.end], Peer: it.peer, TTL: it.ttl})
 	}
 	return list
-}
-
-// want demands exactly one datagram.
-func (tc *testCore) want(why, to, hexBytes string) {
-	tc.t.Helper()
-	list := tc.out()
-	if len(list) != 1 {
-		tc.t.Fatalf("%s: %d datagrams sent, want one", why, len(list))
-	}
-	if got := hex.EncodeToString(list[0].Payload); got != hexBytes || list[0].Peer.String() != to {
-		tc.t.Fatalf("%s: sent %s to %v, want %s to %s", why, got, list[0].Peer, hexBytes, to)
-	}
 }
 
 // wantRequest demands exactly one datagram, an internal request, and returns
