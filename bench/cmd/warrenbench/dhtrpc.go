@@ -36,17 +36,21 @@ func retry[T any](make func(port uint16) (T, error)) T {
 // dhtrpcNode: one persistent node of its own network.
 func dhtrpcNode(flags *flag.FlagSet, args []string) {
 	port := flags.Uint("port", 0, "port")
+	hyper := flags.Bool("hyper", false, "a HyperDHT node, with its records")
 	flags.Parse(args)
-	bootstrapper := func(port uint16) (*dhtrpc.Node, error) {
+	first := func(port uint16) (*dhtrpc.Node, error) {
 		return dhtrpc.Bootstrapper(netip.AddrPortFrom(loopback, port), dhtrpc.Config{Host: loopback})
+	}
+	if *hyper {
+		first = hyperBootstrapper
 	}
 	var node *dhtrpc.Node
 	if *port != 0 {
 		var err error
-		node, err = bootstrapper(uint16(*port))
+		node, err = first(uint16(*port))
 		measure.Check(err)
 	} else {
-		node = retry(bootstrapper)
+		node = retry(first)
 	}
 	measure.Check(node.Ready(context.Background()))
 	if node.Ephemeral() {

@@ -19,8 +19,15 @@ import (
 var roles = map[string]func(*flag.FlagSet, []string){
 	"dhtrpc-node": dhtrpcNode,
 	"dhtrpc-net":  dhtrpcNet,
+	"hd-net":      hdNet,
+	"hd-ops":      hdOps,
+	"hd-server":   hdServer,
+	"hd-client":   hdClient,
+	"hd-node":     hdNode,
 	"udx-server":  udxServer,
 	"udx-client":  udxClient,
+	"krpc-node":   krpcNode,
+	"krpc-net":    krpcNet,
 }
 
 func main() {
