@@ -23,8 +23,8 @@ const (
 const (
 	maxSpares      = 8                // newcomers remembered for a full bucket
 	maxChecks      = 32               // pings under way to find out who is alive
-	maxShunned     = 1024             // addresses that did not answer a ping
-	shunAge        = 10 * time.Minute // and are not pinged for so long
+	maxTried       = 1024             // strangers that were pinged lately
+	tryAgain       = 10 * time.Minute // and are not pinged again for so long
 	refreshPings   = 8                // questionable nodes pinged in one round of upkeep
 	subnetInBucket = 2                // contacts of one public /24 (IPv6: /56)
 	subnetInTable  = 10
@@ -45,7 +45,7 @@ type routes struct {
 	byAddr  map[netip.AddrPort]key // one id an endpoint
 	spares  map[int][]spare        // by bucket
 	changed map[int]time.Time      // by bucket: when it last changed
-	shunned *keep.Map[netip.AddrPort, struct{}, struct{}]
+	tried   *keep.Map[point, struct{}, struct{}]
 	closest []*known // scratch
 }
 
@@ -61,7 +61,7 @@ func newRoutes(own key) routes {
 		byAddr:  make(map[netip.AddrPort]key),
 		spares:  make(map[int][]spare),
 		changed: make(map[int]time.Time),
-		shunned: keep.NewMap[netip.AddrPort, struct{}, struct{}](keep.Limits{Entries: maxShunned, Age: shunAge}, nil),
+		tried:   keep.NewMap[point, struct{}, struct{}](keep.Limits{Entries: maxTried, Age: tryAgain}, nil),
 	}
 }
 
@@ -135,19 +135,23 @@ func (r *routes) keepSpare(now time.Time, c point) {
 	r.spares[i] = list
 }
 
-// wanted reports whether the table could take the node if it answered a ping.
-func (r *routes) wanted(now time.Time, c point, age time.Duration) bool {
+// try reports whether a stranger that sent a query shall be pinged, since the
+// table could take it. It says so once in a while only: our ping is a query to
+// the stranger, which may ping us for the same reason.
+func (r *routes) try(now time.Time, c point, age time.Duration) bool {
 	if c.ID == r.table.Own() {
 		return false
 	}
-	if _, _, shunned := r.shunned.Get(now, c.Addr); shunned {
+	if _, _, tried := r.tried.Get(now, c); tried {
 		return false
 	}
-	if len(r.table.Bucket(c.ID)) < K {
-		return true
+	if len(r.table.Bucket(c.ID)) >= K && len(r.spares[r.bucket(c.ID)]) >= maxSpares {
+		if x := r.weakest(c.ID); !x.Data.failed && now.Sub(x.Data.heard) < age {
+			return false
+		}
 	}
-	x := r.weakest(c.ID)
-	return x.Data.failed || now.Sub(x.Data.heard) >= age || len(r.spares[r.bucket(c.ID)]) < maxSpares
+	r.tried.Put(now, c, struct{}{}, struct{}{})
+	return true
 }
 
 // asked notes that a node in the table sent us a query, and reports whether it

@@ -181,8 +181,6 @@ func (s *socket) failed(now time.Time, out *outbox, q *query) {
 		return
 	}
 	switch {
-	case !inTable && q.check:
-		s.routes.shunned.Put(now, q.to, struct{}{}, struct{}{})
 	case !inTable:
 	case q.check:
 		s.routes.remove(now, id)
@@ -298,25 +296,10 @@ func (s *socket) proved(now time.Time, out *outbox, c point) {
 // queried notes that a node sent us a query. One that the table could take is
 // pinged first, since its address is not proven (docs/spec/mainline.md §23.7).
 func (s *socket) queried(now time.Time, out *outbox, c point) {
-	if s.routes.asked(now, c) || !usable(c.Addr) || !s.routes.wanted(now, c, s.node.cfg.BucketAge) {
+	if s.routes.asked(now, c) || s.checks >= maxChecks || !s.routes.try(now, c, s.node.cfg.BucketAge) {
 		return
 	}
-	if s.checks < maxChecks && !s.checkingAddr(c.Addr) {
-		s.check(now, out, query{to: c.Addr})
-	}
-}
-
-// checkingAddr reports whether a ping to the address is under way.
-func (s *socket) checkingAddr(a netip.AddrPort) bool {
-	if s.checks == 0 {
-		return false
-	}
-	for c := range s.calls.All() {
-		if c.Payload.check && c.Payload.to == a {
-			return true
-		}
-	}
-	return false
+	s.check(now, out, query{to: c.Addr})
 }
 
 // upkeep pings the nodes not heard from for longest, looks up an id in a bucket
