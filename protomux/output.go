@@ -1,0 +1,211 @@
+package protomux
+
+import (
+	"sync"
+
+	"github.com/warren-dht/warren/compact"
+)
+
+// output is what waits to be written to the stream, in frames. Guarded by the
+// mux's lock.
+type output struct {
+	corked  int
+	batch   []byte // the frame that is collected while corked; empty: none yet
+	current uint64 // its current channel
+
+	queue    *frames // nil: nothing waits
+	flushing bool    // somebody writes, and will write what is queued meanwhile
+}
+
+// frames are complete frames in one piece of memory.
+type frames struct {
+	b    []byte
+	ends []int
+	list [][]byte
+}
+
+var framesPool = sync.Pool{New: func() any { return new(frames) }}
+
+// maxPooled is the most memory that goes back to the pool.
+const maxPooled = 64 << 10
+
+// slices returns the frames one by one.
+func (f *frames) slices() [][]byte {
+	start := 0
+	for _, end := range f.ends {
+		f.list = append(f.list, f.b[start:end])
+		start = end
+	}
+	return f.list
+}
+
+func (f *frames) giveBack() {
+	if cap(f.b) <= maxPooled && cap(f.list) <= maxPooled/24 {
+		clear(f.list)
+		f.b, f.ends, f.list = f.b[:0], f.ends[:0], f.list[:0]
+		framesPool.Put(f)
+	}
+}
+
+// size is how much is queued.
+func (o *output) size() int {
+	if o.queue == nil {
+		return 0
+	}
+	return len(o.queue.b)
+}
+
+// full says whether senders have to wait. Somebody is writing then.
+func (o *output) full() bool { return o.flushing && o.size() > maxQueued }
+
+// frame returns the queue, to append a frame to its b and call end.
+func (o *output) frame() *frames {
+	if o.queue == nil {
+		o.queue = framesPool.Get().(*frames)
+	}
+	return o.queue
+}
+
+func (f *frames) end() { f.ends = append(f.ends, len(f.b)) }
+
+// put queues a message, or adds it to the batch. The caller holds mu and calls
+// kick in the end.
+func (m *Mux) put(channel, typ uint64, payload []byte) {
+	o := &m.out
+	if o.corked == 0 {
+		f := o.frame()
+		f.b = compact.AppendUint(f.b, channel)
+		f.b = compact.AppendUint(f.b, typ)
+		f.b = append(f.b, payload...)
+		f.end()
+		return
+	}
+	n := compact.SizeUint(typ) + len(payload)
+	o.item(channel, n)
+	o.batch = compact.AppendUint(o.batch, typ)
+	o.batch = append(o.batch, payload...)
+}
+
+// putControl queues a control message about a channel.
+func (m *Mux) putControl(typ, channel uint64) {
+	var b [9]byte
+	m.put(0, typ, compact.AppendUint(b[:0], channel))
+}
+
+// fits says whether a payload of n bytes can be sent.
+func (o *output) fits(channel, typ uint64, n int) bool {
+	n += compact.SizeUint(channel) + compact.SizeUint(typ)
+	if o.corked > 0 {
+		n += itemOverhead
+	}
+	return n <= MaxFrame
+}
+
+// itemOverhead is the most by which an item, alone, makes a batch longer than a
+// frame of the same message.
+const itemOverhead = 2 + 9
+
+// item begins an item of n bytes, its type included, in the batch.
+func (o *output) item(channel uint64, n int) {
+	if len(o.batch) >= maxBatch || len(o.batch)+1+compact.SizeUint(channel)+compact.SizeBuffer(n) > MaxFrame {
+		o.sendBatch()
+	}
+	switch {
+	case len(o.batch) == 0:
+		o.batch = append(o.batch, 0, controlBatch)
+		o.batch = compact.AppendUint(o.batch, channel)
+	case o.current != channel:
+		o.batch = append(o.batch, 0)
+		o.batch = compact.AppendUint(o.batch, channel)
+	}
+	o.current = channel
+	o.batch = compact.AppendUint(o.batch, uint64(n))
+}
+
+// sendBatch queues the batch.
+func (o *output) sendBatch() {
+	if len(o.batch) == 0 {
+		return
+	}
+	f := o.frame()
+	f.b = append(f.b, o.batch...)
+	f.end()
+	o.batch = nil
+}
+
+// Cork makes what is sent from now on, by any channel, one batch that leaves
+// with the matching Uncork. Pairs of them may lie in one another.
+func (m *Mux) Cork() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.out.corked++
+}
+
+// Uncork ends what Cork began.
+func (m *Mux) Uncork() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.uncork()
+}
+
+func (m *Mux) uncork() {
+	if m.out.corked == 0 {
+		panic("BUG: protomux: Uncork without Cork")
+	}
+	if m.out.corked--; m.out.corked == 0 {
+		m.out.sendBatch()
+	}
+	m.kick()
+}
+
+// kick sees to it that what is queued gets written: here and now, or, if
+// somebody else is writing, after that. What the functions of channels send is
+// written by another goroutine, which exists only while there is something to
+// write: if Run waited for the stream to take its answers, and the peer did the
+// same, both would wait for ever. The caller holds mu, which is released
+// meanwhile.
+func (m *Mux) kick() {
+	o := &m.out
+	if o.queue == nil || o.flushing || m.broken {
+		return
+	}
+	o.flushing = true
+	if !m.dispatching {
+		m.flush()
+	}
+	if o.queue == nil || m.broken {
+		m.flushed()
+		return
+	}
+	go func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for o.queue != nil && !m.broken {
+			m.flush()
+		}
+		m.flushed()
+	}()
+}
+
+// flushed notes that nobody is writing any more.
+func (m *Mux) flushed() {
+	m.out.flushing = false
+	if m.err != nil && !m.broken {
+		m.sayGoodbye() // Run has ended meanwhile
+	}
+}
+
+// flush writes what is queued now. The caller holds mu, which is released
+// meanwhile.
+func (m *Mux) flush() {
+	f := m.out.queue
+	m.out.queue = nil
+	m.mu.Unlock()
+	_, err := m.conn.WriteMessages(f.slices())
+	m.mu.Lock()
+	f.giveBack()
+	if err != nil {
+		m.fail(err)
+	}
+	m.change.Broadcast()
+}
