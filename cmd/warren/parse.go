@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strconv"
@@ -174,4 +175,31 @@ func valueText(b []byte) string {
 		return string(b)
 	}
 	return "0x" + hex.EncodeToString(b)
+}
+
+// optionalAddr is addr, nil of no address.
+func optionalAddr(a netip.AddrPort) *addrJSON {
+	if !a.IsValid() {
+		return nil
+	}
+	j := addr(a)
+	return &j
+}
+
+// readValue returns an argument's bytes, or stdin's if it is "-".
+func (a *app) readValue(arg string, limit int) ([]byte, error) {
+	if arg != "-" {
+		if len(arg) > limit {
+			return nil, usage("VALUE: %d bytes are more than the %d that fit", len(arg), limit)
+		}
+		return []byte(arg), nil
+	}
+	b, err := io.ReadAll(io.LimitReader(a.stdin, int64(limit)+1))
+	if err != nil {
+		return nil, fmt.Errorf("stdin: %w", err)
+	}
+	if len(b) > limit {
+		return nil, usage("stdin: more than the %d bytes that fit", limit)
+	}
+	return b, nil
 }

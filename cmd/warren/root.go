@@ -55,6 +55,7 @@ otherwise. Exit status: 0 done, 1 failed, 2 wrong usage.`,
 		a.pingCommand(),
 		a.findCommand(),
 		a.queryCommand(),
+		a.mainlineCommand(),
 		a.v1Command(),
 	)
 	return root
