@@ -97,6 +97,8 @@ type dial struct {
 	link  *link
 	relay relayChoice // ours; the server's wins
 
+	lanTried chan struct{} // closed when the local network was tried; nil: it is not
+
 	mu     sync.Mutex
 	early  *earlyPacket // a packet of the server that overtook its answer
 	answer *dialAnswer

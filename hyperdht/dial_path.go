@@ -103,7 +103,11 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 		ways.Go(func() error { return d.waitForServer(ctx) })
 	default:
 		if plan.lan.IsValid() {
-			ways.Go(func() error { return d.tryLAN(ctx, plan.lan) })
+			d.lanTried = make(chan struct{})
+			ways.Go(func() error {
+				defer close(d.lanTried)
+				return d.tryLAN(ctx, plan.lan)
+			})
 		}
 		if plan.punch {
 			ways.Go(func() error { return d.tryPunch(ctx, a) })
@@ -166,6 +170,10 @@ func (d *dial) waitForServer(ctx context.Context) error {
 		return ErrHolepunchAborted
 	}
 }
+
+// lanHeadStart is how long a punch that got through waits for the local network:
+// the shorter way is the better one.
+const lanHeadStart = 50 * time.Millisecond
 
 // tryLAN asks whether somebody answers at an address on the local network, and
 // attaches to it. Whether it is the peer shows when it is heard there; until

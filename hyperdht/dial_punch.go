@@ -22,9 +22,19 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 	x := &dialPunch{dial: d, answer: a, server: a.server}
 	// The puncher outlives this function's steps but not the dial.
 	p, err := n.newPuncher(ctx, true, a.payload.firewall, func(s *punchSocket, from netip.AddrPort) {
-		if d.attach(s.Conn, from, PathPunched) {
-			d.link.own(s)
+		d.link.own(s)
+		if d.lanTried == nil {
+			d.attach(s.Conn, from, PathPunched)
+			return
 		}
+		n.wg.Go(func() {
+			select {
+			case <-d.lanTried:
+			case <-time.After(lanHeadStart):
+			case <-ctx.Done():
+			}
+			d.attach(s.Conn, from, PathPunched)
+		})
 	})
 	if err != nil {
 		return err
@@ -41,7 +51,7 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 	}
 	err = x.run(ctx)
 	if conn, ok := d.link.currentConn(); ok {
-		d.link.own(p.keep(conn))
+		d.link.own(p.keep(conn)) // the server may have been first
 	}
 	report := p.report()
 	d.mu.Lock()

@@ -61,8 +61,14 @@ func (l *link) current() (p Path, ok bool) {
 	return l.path, l.conn != nil
 }
 
+// reserveTime is how long a path may take to bring a sign of the peer before
+// another one that was found meanwhile is tried instead. A peer takes the first
+// path on which it hears us and may let go of the others, so trying the next
+// one too soon can lose both.
+const reserveTime = 400 * time.Millisecond
+
 // attach offers a path to the link and reports whether it is taken. Called from
-// procedures and from the stream's Accept hook, without locks.
+// procedures and from readers, without locks.
 func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,14 +85,26 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 		return true
 	case l.path.Kind == PathRelayed && kind != PathRelayed:
 		return l.upgrade(p, conn)
-	case !l.established:
-		if _, err := l.raw.ChangeRemote(conn, l.remoteID, remote); err != nil {
-			return false
-		}
-		l.take(p, conn)
+	case !l.established && kind != PathRelayed:
+		time.AfterFunc(reserveTime, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if !l.established {
+				l.change(p, conn)
+			}
+		})
 		return true
 	}
 	return false
+}
+
+// change moves the stream to another path. The lock is held.
+func (l *link) change(p Path, conn udp.Conn) bool {
+	if _, err := l.raw.ChangeRemote(conn, l.remoteID, p.Remote); err != nil {
+		return false
+	}
+	l.take(p, conn)
+	return true
 }
 
 // currentConn is the socket that the stream uses now.
@@ -105,36 +123,29 @@ const migrateAfter = 500 * time.Millisecond
 // only the peer was told, under encryption.
 func (l *link) arrived(conn udp.Conn, from netip.AddrPort, kind PathKind) bool {
 	l.mu.Lock()
-	established, relay := l.established, l.relay
-	l.mu.Unlock()
-	if relay != nil && relay.carries(conn, from) {
-		return true
-	}
-	if established {
-		return l.migrate(conn, from)
-	}
-	l.attach(conn, from, kind)
-	return true
-}
-
-// migrate follows a peer whose address has changed, if nothing has come from
-// the old one for a while.
-func (l *link) migrate(conn udp.Conn, from netip.AddrPort) bool {
-	l.mu.Lock()
 	defer l.mu.Unlock()
-	kind := l.path.Kind
-	if kind == PathRelayed {
-		kind = PathPunched
-		return l.upgrade(Path{Kind: kind, Local: conn.LocalAddr(), Remote: from}, conn)
-	}
-	if l.raw.SinceReceived() < migrateAfter {
+	p := Path{Kind: kind, Local: conn.LocalAddr(), Remote: from}
+	switch {
+	case l.relay != nil && l.relay.carries(conn, from):
+		return true
+	case l.conn == nil:
+		if l.raw.Connect(conn, l.remoteID, from, udx.ConnectOptions{}) == nil {
+			l.take(p, conn)
+			close(l.attached)
+		}
+		return true
+	case l.path.Kind == PathRelayed:
+		l.upgrade(p, conn)
+		return true
+	case !l.established:
+		l.change(p, conn)
+		return true
+	case l.raw.SinceReceived() < migrateAfter:
 		return false
 	}
-	if _, err := l.raw.ChangeRemote(conn, l.remoteID, from); err != nil {
-		return false
-	}
-	l.take(Path{Kind: kind, Local: conn.LocalAddr(), Remote: from}, conn)
-	return true
+	// The peer's address has changed.
+	p.Kind = l.path.Kind
+	return l.change(p, conn)
 }
 
 // take notes the path that the stream has now. The lock is held.

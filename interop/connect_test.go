@@ -203,3 +203,153 @@ func TestWarrenDialsJavaScript(t *testing.T) {
 		exchange(t, conn, js.Accept(ctx, server.Server), bulk)
 	})
 }
+
+// paths forces each way from one end to the other on loopback, as the
+// reference's own tests do: by hiding what would make a shorter one possible.
+func TestPathsWithJavaScript(t *testing.T) {
+	js := StartJS(t, "hyperdht.js")
+	boot := goTestnet(t, 8, nil)
+	closed := Args{"bootstrap": boot, "quickFirewall": false, "ephemeral": true}
+	ours := hyperdht.Config{Bootstrap: boot, Ephemeral: dhtrpc.Always, RPC: func(c *dhtrpc.Config) { c.NoQuickFirewall = true }}
+	const size = 1 << 20
+	for _, c := range []struct {
+		name         string
+		want         hyperdht.PathKind
+		listen       hyperdht.ListenConfig
+		dial         hyperdht.DialConfig
+		server, conn Args // options of theirs
+	}{
+		{name: "lan", want: hyperdht.PathLAN},
+		{
+			name: "punched", want: hyperdht.PathPunched,
+			listen: hyperdht.ListenConfig{HideLocalAddresses: true},
+			dial:   hyperdht.DialConfig{NoLAN: true},
+			server: Args{"shareLocalAddress": false}, conn: Args{"localConnection": false},
+		},
+		{
+			name: "punched in two rounds", want: hyperdht.PathPunched,
+			listen: hyperdht.ListenConfig{HideLocalAddresses: true},
+			dial:   hyperdht.DialConfig{NoLAN: true, NoFastOpen: true},
+			server: Args{"shareLocalAddress": false}, conn: Args{"localConnection": false, "fastOpen": false},
+		},
+	} {
+		t.Run(c.name+"/to warren", func(t *testing.T) {
+			server := goNode(t, ours)
+			l, err := server.Listen(t.Context(), c.listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			var client Node
+			js.Must("node", closed, &client)
+			key := l.PublicKey()
+			s, err := js.Dial(t.Context(), Args{"node": client.Node, "key": Hex(key[:]), "options": c.conn})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			conn, err := l.AcceptConn(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if conn.Path().Kind != c.want {
+				t.Errorf("path %v, want %v", conn.Path(), c.want)
+			}
+			exchange(t, conn, s, size)
+		})
+		t.Run(c.name+"/to javascript", func(t *testing.T) {
+			var node Node
+			js.Must("node", closed, &node)
+			var server Server
+			js.Must("listen", Args{"node": node.Node, "options": c.server}, &server)
+			client := goNode(t, ours)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			conn, err := client.DialWith(ctx, hyperdht.PublicKey(server.PublicKey), c.dial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if conn.Path().Kind != c.want {
+				t.Errorf("path %v, want %v", conn.Path(), c.want)
+			}
+			exchange(t, conn, js.Accept(ctx, server.Server), size)
+		})
+	}
+}
+
+// Five packets in a hundred are lost, repeated and reordered, each.
+func TestBadLink(t *testing.T) {
+	bad := Link{Loss: 0.05, Duplicate: 0.05, Reorder: 0.05, Delay: 5 * time.Millisecond}
+	lossy := func() udp.Network { return Lossy(udp.Default, bad) }
+	boot := goTestnet(t, 5, nil)
+	const size = 16 << 20
+	t.Run("warren to javascript", func(t *testing.T) {
+		js := StartJS(t, "hyperdht.js")
+		var node Node
+		js.Must("node", Args{"bootstrap": boot}, &node)
+		var server Server
+		js.Must("listen", Args{"node": node.Node}, &server)
+		client := goNode(t, hyperdht.Config{Bootstrap: boot, Network: lossy()})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		conn, err := client.Dial(ctx, hyperdht.PublicKey(server.PublicKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, conn, js.Accept(ctx, server.Server), size)
+	})
+	t.Run("javascript to warren", func(t *testing.T) {
+		js := StartJS(t, "hyperdht.js")
+		server := goNode(t, hyperdht.Config{Bootstrap: boot, Network: lossy()})
+		l, err := server.Listen(t.Context(), hyperdht.ListenConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		var client Node
+		js.Must("node", Args{"bootstrap": boot}, &client)
+		key := l.PublicKey()
+		s, err := js.Dial(t.Context(), Args{"node": client.Node, "key": Hex(key[:])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.AcceptConn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, conn, s, size)
+	})
+	t.Run("warren to warren", func(t *testing.T) {
+		server := goNode(t, hyperdht.Config{Bootstrap: boot})
+		l, err := server.Listen(t.Context(), hyperdht.ListenConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		sum := make(chan []byte, 1)
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				sum <- nil
+				return
+			}
+			h := sha256.New()
+			io.Copy(h, conn)
+			conn.Close()
+			sum <- h.Sum(nil)
+		}()
+		client := goNode(t, hyperdht.Config{Bootstrap: boot, Network: lossy()})
+		conn, err := client.Dial(t.Context(), l.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(conn, Pattern("w"), size); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if got := <-sum; !bytes.Equal(got, PatternSum("w", size)) {
+			t.Error("something else arrived")
+		}
+	})
+}
