@@ -1,4 +1,4 @@
-// W7 with anacrolix/dht v2:
+// Command anacrolix plays the roles of W7 with anacrolix/dht:
 //
 //	anacrolix -role node            one server, no bootstrap
 //	anacrolix -role net -n 100      the network workload of js/krpc-net.mjs
@@ -13,7 +13,6 @@ import (
 	mrand "math/rand/v2"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +27,7 @@ import (
 	"github.com/warren-dht/warren/bench/internal/measure"
 )
 
+// mk starts a node.
 func mk(start []dht.Addr) *dht.Server {
 	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	measure.Check(err)
@@ -58,25 +58,6 @@ func keepGood(s *dht.Server) {
 	}
 }
 
-func pool(n, c int, f func(i int)) {
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(c, n) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				f(i)
-			}
-		}()
-	}
-	wg.Wait()
-}
-
 func main() {
 	role := flag.String("role", "node", "node or net")
 	n := flag.Int("n", 100, "nodes")
@@ -97,7 +78,7 @@ func main() {
 	nodes[0] = mk(nil)
 	boot := []dht.Addr{dht.NewAddr(nodes[0].Addr())}
 	go keepGood(nodes[0])
-	pool(*n-1, *par, func(i int) {
+	measure.Pool(*n-1, *par, func(i int) {
 		s := mk(boot)
 		_, err := s.BootstrapContext(ctx)
 		measure.Check(err)
@@ -135,7 +116,7 @@ func main() {
 		L := make([]int64, *count)
 		var failed atomic.Int64
 		c, t := measure.CPU(os.Getpid()), time.Now()
-		pool(*count, *conc, func(i int) {
+		measure.Pool(*count, *conc, func(i int) {
 			s := time.Now()
 			if !f(i) {
 				failed.Add(1)

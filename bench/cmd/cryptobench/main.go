@@ -1,4 +1,4 @@
-// cryptobench: what the primitives cost in Go on this machine (ns per call or
+// Command cryptobench tells what the primitives cost in Go on this machine (ns per call or
 // MB/s), the other half of W8; js/cryptobench.js is the peers' side.
 //
 //	stream 64K/1400: one message of a secretstream-shaped cipher. "aead" is
@@ -23,6 +23,7 @@ import (
 	"github.com/warren-dht/warren/bench/internal/measure"
 )
 
+// ns is what a call takes in nanoseconds, the best of five rounds.
 func ns(f func()) float64 {
 	best := 1e18
 	for r := 0; r < 5; r++ {

@@ -1,4 +1,5 @@
-// krpcload: closed-loop load on one Mainline (KRPC) node.
+// Command krpcload puts load on one node of the BitTorrent DHT. It writes the
+// datagrams itself (BEP 5, BEP 44).
 //
 //	krpcload -to 127.0.0.1:6881 -mode ping|find|peers|get -n 64 -s 4 -d 5s -pids 1
 //
@@ -25,6 +26,7 @@ import (
 	"github.com/warren-dht/warren/bench/internal/measure"
 )
 
+// A codec implements load.Codec for one mode.
 type codec struct {
 	mode    string
 	id      [20]byte
@@ -42,6 +44,8 @@ func (c *codec) rand20() (t [20]byte) {
 	return
 }
 
+// query appends a KRPC query; key names its 20-byte argument, and extra appends
+// those that sort between id and it.
 func query(b []byte, id [20]byte, q string, key string, target []byte, extra func([]byte) []byte, tid []byte) []byte {
 	b = append(b, "d1:ad2:id20:"...)
 	b = append(b, id[:]...)
@@ -123,6 +127,7 @@ func main() {
 	}{"krpcload", *mode, r})
 }
 
+// populate introduces n nodes.
 func populate(dst netip.AddrPort, n int) {
 	ua := net.UDPAddrFromAddrPort(dst)
 	rng := &codec{rng: rand.NewPCG(7, uint64(time.Now().UnixNano()))}
@@ -189,6 +194,7 @@ func populate(dst netip.AddrPort, n int) {
 	}
 }
 
+// put stores 256 immutable values of 100 bytes and returns their targets.
 func put(dst netip.AddrPort) (targets [][20]byte) {
 	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(dst))
 	measure.Check(err)

@@ -1,10 +1,11 @@
-// rpcload: closed-loop load on one dht-rpc v6 (wire version 3) node.
+// Command rpcload puts load on one dht-rpc v6 node. It writes the datagrams
+// itself (docs/spec/dht-rpc.md §2).
 //
 //	rpcload -to 127.0.0.1:10001 -mode ping|find|immget -n 64 -s 4 -d 5s -pids 123
 //
-// With -populate P it first opens P sockets, introduces each as a persistent
-// node (id = blake2b-256 of its ip and port) so that the server's routing
-// table fills, and keeps answering the server's own pings on them.
+// With -populate P it first opens P sockets and introduces each as a persistent
+// node, so that the server's routing table fills, and goes on answering the
+// server's own pings on them.
 package main
 
 import (
@@ -22,18 +23,26 @@ import (
 	"github.com/warren-dht/warren/bench/internal/measure"
 )
 
+// The wire: first byte, flags of a request and of a reply, commands.
 const (
-	reqID = 0x03
-	resID = 0x13
+	request = 0x03
+	reply   = 0x13
 
-	fID, fToken, fInternal, fTarget, fValue = 1, 2, 4, 8, 16
-	rID, rToken, rCloser, rError, rValue    = 1, 2, 4, 8, 16
+	hasID, hasToken, internal, hasTarget, hasValue = 1, 2, 4, 8, 16
+	replyID, replyToken, replyCloser               = 1, 2, 4
+	replyError, replyValue                         = 8, 16
 
-	cmdPing, cmdFindNode   = 0, 2
-	hdImmPut, hdImmGet     = 8, 9
-	immValueLen, immValues = 100, 256
+	cmdPing, cmdFindNode             = 0, 2
+	cmdImmutablePut, cmdImmutableGet = 8, 9
 )
 
+// What immget asks for.
+const (
+	values   = 256
+	valueLen = 100
+)
+
+// addr6 is an address as the wire has it: IPv4, then the port, little-endian.
 func addr6(a netip.AddrPort) (out [6]byte) {
 	ip := a.Addr().As4()
 	copy(out[:], ip[:])
@@ -41,6 +50,7 @@ func addr6(a netip.AddrPort) (out [6]byte) {
 	return
 }
 
+// A codec implements load.Codec for one mode.
 type codec struct {
 	mode    string
 	to      [6]byte
@@ -51,15 +61,15 @@ type codec struct {
 }
 
 func (c *codec) Append(b []byte, tid uint16) []byte {
-	flags := byte(fInternal)
+	flags := byte(internal)
 	cmd := byte(cmdPing)
 	switch c.mode {
 	case "find":
-		flags, cmd = fInternal|fTarget, cmdFindNode
+		flags, cmd = internal|hasTarget, cmdFindNode
 	case "immget":
-		flags, cmd = fTarget, hdImmGet
+		flags, cmd = hasTarget, cmdImmutableGet
 	}
-	b = append(b, reqID, flags, byte(tid), byte(tid>>8))
+	b = append(b, request, flags, byte(tid), byte(tid>>8))
 	b = append(b, c.to[:]...)
 	b = append(b, cmd)
 	switch c.mode {
@@ -75,7 +85,7 @@ func (c *codec) Append(b []byte, tid uint16) []byte {
 }
 
 func (c *codec) Tid(p []byte) (uint16, bool) {
-	if len(p) < 10 || p[0] != resID {
+	if len(p) < 10 || p[0] != reply {
 		return 0, false
 	}
 	fl := p[1]
@@ -83,11 +93,11 @@ func (c *codec) Tid(p []byte) (uint16, bool) {
 	if !c.lax {
 		switch c.mode {
 		case "ping":
-			ok = fl&rError == 0
+			ok = fl&replyError == 0
 		case "find":
-			ok = fl&(rCloser|rError) == rCloser
+			ok = fl&(replyCloser|replyError) == replyCloser
 		case "immget":
-			ok = fl&(rToken|rValue|rError) == rToken|rValue
+			ok = fl&(replyToken|replyValue|replyError) == replyToken|replyValue
 		}
 	}
 	return binary.LittleEndian.Uint16(p[2:]), ok
@@ -122,6 +132,8 @@ func main() {
 	}{"rpcload", *mode, r})
 }
 
+// populate introduces n persistent nodes, whose ids are the hashes of their
+// addresses.
 func populate(dst netip.AddrPort, n int) {
 	ua := net.UDPAddrFromAddrPort(dst)
 	for i := 0; i < n; i++ {
@@ -132,7 +144,7 @@ func populate(dst netip.AddrPort, n int) {
 		a := addr6(self)
 		id := blake2b.Sum256(a[:])
 		to := addr6(dst)
-		req := append([]byte{reqID, fInternal | fID, 1, 0}, to[:]...)
+		req := append([]byte{request, internal | hasID, 1, 0}, to[:]...)
 		req = append(req, id[:]...)
 		req = append(req, cmdPing)
 		buf := make([]byte, 2048)
@@ -140,7 +152,7 @@ func populate(dst netip.AddrPort, n int) {
 		for try := 0; try < 5 && !ok; try++ {
 			c.WriteToUDP(req, ua)
 			c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
-			if m, _, err := c.ReadFromUDP(buf); err == nil && m > 2 && buf[0] == resID {
+			if m, _, err := c.ReadFromUDP(buf); err == nil && m > 2 && buf[0] == reply {
 				ok = true
 			}
 		}
@@ -154,11 +166,11 @@ func populate(dst netip.AddrPort, n int) {
 				if err != nil {
 					return
 				}
-				if m < 10 || buf[0] != reqID {
+				if m < 10 || buf[0] != request {
 					continue
 				}
 				f6 := addr6(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
-				rep := append([]byte{resID, rID, buf[2], buf[3]}, f6[:]...)
+				rep := append([]byte{reply, replyID, buf[2], buf[3]}, f6[:]...)
 				rep = append(rep, id[:]...)
 				c.WriteToUDPAddrPort(rep, from)
 			}
@@ -166,7 +178,8 @@ func populate(dst netip.AddrPort, n int) {
 	}
 }
 
-// putValues stores immValues values (token round trip first) and returns their targets.
+// putValues stores the values, each after a round trip for the token, and
+// returns their targets.
 func putValues(dst netip.AddrPort) (targets [][32]byte) {
 	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(dst))
 	measure.Check(err)
@@ -178,35 +191,35 @@ func putValues(dst netip.AddrPort) (targets [][32]byte) {
 			c.Write(req)
 			c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 			m, err := c.Read(buf)
-			if err == nil && m >= 10 && buf[0] == resID && bytes.Equal(buf[2:4], req[2:4]) {
+			if err == nil && m >= 10 && buf[0] == reply && bytes.Equal(buf[2:4], req[2:4]) {
 				return buf[:m]
 			}
 		}
 		measure.Fatal("put: no reply")
 		return nil
 	}
-	for i := 0; i < immValues; i++ {
-		v := bytes.Repeat([]byte{byte(i)}, immValueLen)
+	for i := 0; i < values; i++ {
+		v := bytes.Repeat([]byte{byte(i)}, valueLen)
 		t := blake2b.Sum256(v)
-		req := append([]byte{reqID, fTarget, byte(i), 7}, to[:]...)
-		req = append(req, hdImmGet)
+		req := append([]byte{request, hasTarget, byte(i), 7}, to[:]...)
+		req = append(req, cmdImmutableGet)
 		req = append(req, t[:]...)
 		rep := ask(req)
 		off := 10
-		if rep[1]&rID != 0 {
+		if rep[1]&replyID != 0 {
 			off += 32
 		}
-		if rep[1]&rToken == 0 {
+		if rep[1]&replyToken == 0 {
 			measure.Fatal("put: no token")
 		}
 		token := bytes.Clone(rep[off : off+32])
-		req = append([]byte{reqID, fTarget | fToken | fValue, byte(i), 8}, to[:]...)
+		req = append([]byte{request, hasTarget | hasToken | hasValue, byte(i), 8}, to[:]...)
 		req = append(req, token...)
-		req = append(req, hdImmPut)
+		req = append(req, cmdImmutablePut)
 		req = append(req, t[:]...)
-		req = append(req, byte(immValueLen))
+		req = append(req, byte(valueLen))
 		req = append(req, v...)
-		if rep = ask(req); rep[1]&rError != 0 {
+		if rep = ask(req); rep[1]&replyError != 0 {
 			measure.Fatal("put: error reply")
 		}
 		targets = append(targets, t)

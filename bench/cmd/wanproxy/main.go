@@ -1,4 +1,4 @@
-// wanproxy: a UDP link with a rate, a delay, a drop-tail queue and random
+// Command wanproxy is a UDP link with a rate, a delay, a drop-tail queue and random
 // loss, in user space (no root, nothing global touched), for W10. One client,
 // one server; each direction has its own link.
 //
@@ -16,11 +16,13 @@ import (
 	"github.com/warren-dht/warren/bench/internal/measure"
 )
 
+// A pkt waits for its time of arrival.
 type pkt struct {
 	b  []byte
 	at time.Time
 }
 
+// A link is one direction.
 type link struct {
 	bps   float64
 	delay time.Duration
@@ -34,6 +36,7 @@ type link struct {
 	n     atomic.Int64
 }
 
+// put takes a datagram: it is dropped, lost, or on its way.
 func (l *link) put(b []byte) {
 	l.n.Add(1)
 	now := time.Now()
@@ -52,6 +55,7 @@ func (l *link) put(b []byte) {
 	l.ch <- pkt{append([]byte(nil), b...), l.free.Add(l.delay)}
 }
 
+// run delivers.
 func (l *link) run(send func([]byte)) {
 	for p := range l.ch {
 		if d := time.Until(p.at); d > 0 {
