@@ -56,7 +56,7 @@ serve({
   'socket.close': ({ socket }) => handles.get(socket).close(),
   create,
   accept,
-  'stream.connect': ({ stream, socket, remoteId, port, host = '127.0.0.1' }) => void raw({ stream }).connect(handles.get(socket), remoteId, port, host),
+  'stream.connect': ({ stream, socket, remoteId, port, host = '127.0.0.1', ack }) => void raw({ stream }).connect(handles.get(socket), remoteId, port, host, { ack }),
   'stream.changeRemote': ({ stream, socket, remoteId, port, host = '127.0.0.1' }) => raw({ stream }).changeRemote(handles.get(socket), remoteId, port, host),
   'stream.relayTo': ({ stream, to }) => void raw({ stream }).relayTo(raw({ stream: to })),
   'stream.message': ({ stream, data }) => void raw({ stream }).trySend(hex(data)),
