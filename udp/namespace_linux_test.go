@@ -3,10 +3,14 @@ package udp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -136,26 +140,142 @@ func TestMTUNamespace(t *testing.T) {
 	}
 }
 
-// A full socket buffer makes WriteBatch wait, not lose.
-func TestFullBuffer(t *testing.T) {
+// veth makes a pair of interfaces whose far end answers to nothing.
+func veth(t *testing.T) {
+	t.Helper()
+	loopback(t, true, 0)
+	for _, line := range []string{
+		"link add d0 type veth peer name d1",
+		"link set d0 up", "link set d1 up",
+		"addr add 10.9.9.1/24 dev d0", "addr add fe80::1/64 dev d0 nodad", "addr add fe80::2/64 dev d1 nodad",
+	} {
+		out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
+		if errors.Is(err, exec.ErrNotFound) && os.Getenv("WARREN_TEST_ALL") != "1" {
+			t.Skip("the program ip is not installed")
+		}
+		if err != nil {
+			t.Fatalf("ip %s: %v\n%s", line, err, out)
+		}
+	}
+}
+
+// outDatagrams is how many datagrams this namespace has sent (RFC 4113
+// udpOutDatagrams).
+func outDatagrams(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/net/snmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); f[0] == "Udp:" && f[1] != "InDatagrams" {
+			n, err := strconv.Atoi(f[4])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("no Udp line")
+	return 0
+}
+
+// A full socket buffer makes WriteBatch wait, not lose; Close ends the wait. The
+// buffer fills because nobody answers the question who has the address.
+func TestFullBufferNamespace(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	loopback(t, true, 0)
-	a, b := listenFast(t, Machine{NoOffload: true}, "127.0.0.1"), listenFast(t, Machine{NoOffload: true}, "127.0.0.1")
-	a.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096) })
-	const total = 1000
-	go func() {
-		for range total / 10 {
-			a.WriteBatch(segments(b.local, 1000, 1, 1000, 2, 1000, 3, 1000, 4, 1000, 5))
-		}
-	}()
-	batch := make([]Datagram, BatchSize)
-	for got := 0; got < total; {
-		n, err := b.ReadBatch(batch)
+	veth(t)
+	if err := os.WriteFile("/proc/sys/net/ipv4/neigh/d0/retrans_time_ms", []byte("20"), 0); err != nil {
+		t.Fatal(err)
+	}
+	to := netip.MustParseAddrPort("10.9.9.2:1")
+	for _, m := range []Machine{{}, {NoOffload: true}, {Plain: true}} {
+		c, err := m.Listen(netip.MustParseAddrPort("10.9.9.1:0"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got += n
+		var s *socket
+		switch c := c.(type) {
+		case *fastConn:
+			s = &c.socket
+		case *plainConn:
+			s = &c.socket
+		}
+		if err := s.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8192) }); err != nil {
+			t.Fatal(err)
+		}
+		before := outDatagrams(t)
+		// Each longer than the one before, so that none leave as a train, which the
+		// kernel would count as one.
+		batch := segments(to, 501, 502, 503, 504, 505, 506, 507, 508, 509, 510, 511, 512, 513, 514, 515, 516, 517, 518, 519, 520)
+		for i := range batch {
+			if n, err := c.WriteBatch(batch[i : i+1]); n != 1 || err != nil {
+				t.Fatalf("WriteBatch = %d, %v", n, err)
+			}
+		}
+		if n, err := c.WriteBatch(batch); n != len(batch) || err != nil {
+			t.Fatalf("WriteBatch = %d, %v", n, err)
+		}
+		if got := outDatagrams(t) - before; got != 2*len(batch) {
+			t.Errorf("%+v: the kernel took %d of %d", m, got, 2*len(batch))
+		}
+
+		done := make(chan error)
+		go func() {
+			for {
+				if _, err := c.WriteBatch(batch); err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+		c.Close()
+		select {
+		case err := <-done:
+			if err != net.ErrClosed {
+				t.Errorf("WriteBatch: %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("Close did not wake the writer")
+		}
+	}
+}
+
+// Link-local addresses keep their zones.
+func TestZonesNamespace(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	veth(t)
+	for _, m := range []Machine{{}, {Plain: true}} {
+		addr := netip.MustParseAddr("fe80::1%d0")
+		list, err := m.Addrs()
+		if err != nil || !slices.Contains(list, addr) {
+			t.Errorf("Addrs: %v, %v", list, err)
+		}
+		a, err := m.Listen(netip.AddrPortFrom(addr, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := m.Listen(netip.MustParseAddrPort("[::]:0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.LocalAddr().Addr() != addr {
+			t.Errorf("%+v: LocalAddr = %v", m, a.LocalAddr())
+		}
+		b.WriteBatch([]Datagram{{Payload: []byte("x"), Peer: a.LocalAddr()}})
+		batch := make([]Datagram, 2)
+		if n, err := a.ReadBatch(batch); n != 1 || err != nil || string(batch[0].Payload) != "x" || batch[0].Peer.Addr().Zone() != "d0" {
+			t.Errorf("%+v: ReadBatch = %d, %v, %q from %v", m, n, err, batch[0].Payload, batch[0].Peer)
+		}
+		a.WriteBatch([]Datagram{{Payload: []byte("y"), Peer: batch[0].Peer}})
+		if _, err := b.ReadBatch(batch); err != nil || string(batch[0].Payload) != "y" || batch[0].Peer != a.LocalAddr() {
+			t.Errorf("%+v: %v, %q from %v, want from %v", m, err, batch[0].Payload, batch[0].Peer, a.LocalAddr())
+		}
+		a.Close()
+		b.Close()
 	}
 }

@@ -98,7 +98,7 @@ func (c *conn) ReadBatch(batch []udp.Datagram) (int, error) {
 	n := min(len(batch), len(c.queue)-c.head)
 	for i, p := range c.queue[c.head : c.head+n] {
 		c.bytes -= len(p.buf) + packetOverhead
-		batch[i] = udp.Datagram{Payload: p.buf, Peer: p.src}
+		batch[i] = udp.Datagram{Payload: p.buf[:len(p.buf):len(p.buf)], Peer: p.src}
 		c.lent = append(c.lent, p)
 		c.queue[c.head+i] = nil
 	}

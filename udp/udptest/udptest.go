@@ -42,6 +42,7 @@ func Run(t *testing.T, a, b Place) {
 		{"TTL", ttl},
 		{"CloseWakesReader", closeWakesReader},
 		{"CloseForgets", closeForgets},
+		{"CloseForgetsTrain", closeForgetsTrain},
 		{"Rebind", rebind},
 		{"Wildcard", wildcard},
 		{"Writers", writers},
@@ -108,6 +109,9 @@ func roundTrip(t *testing.T, a, b Place) {
 	send(t, cb, udp.Datagram{Payload: []byte("answer"), Peer: ca.LocalAddr()})
 	want(t, ca, "answer", cb.LocalAddr())
 
+	if !b.Addr.Is4() {
+		return
+	}
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(cb.LocalAddr().Addr().As16()), cb.LocalAddr().Port())
 	send(t, ca, udp.Datagram{Payload: []byte("mapped"), Peer: mapped})
 	want(t, cb, "mapped", ca.LocalAddr())
@@ -300,6 +304,18 @@ func closeForgets(t *testing.T, a, b Place) {
 	}
 	if cb.LocalAddr().Addr() != b.Addr {
 		t.Errorf("LocalAddr = %v", cb.LocalAddr())
+	}
+}
+
+// closeForgetsTrain closes between the two halves of what came at once.
+func closeForgetsTrain(t *testing.T, a, b Place) {
+	ca, cb := listen(t, a), listen(t, b)
+	d := udp.Datagram{Payload: []byte("x"), Peer: cb.LocalAddr()}
+	send(t, ca, d, d, d, d)
+	want(t, cb, "x", ca.LocalAddr())
+	cb.Close()
+	if n, err := cb.ReadBatch(make([]udp.Datagram, 1)); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("ReadBatch = %d, %v", n, err)
 	}
 }
 
