@@ -2,6 +2,7 @@ package udp
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,15 +11,20 @@ import (
 func TestWatchPolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		list := []string{"lo"}
-		c := watchPolling(ctx, func() []string { return list })
+		var up atomic.Bool
+		c := watchPolling(ctx, func() []string {
+			if up.Load() {
+				return []string{"eth0", "lo"}
+			}
+			return []string{"lo"}
+		})
 		time.Sleep(time.Minute)
 		select {
 		case <-c:
 			t.Error("nothing changed")
 		default:
 		}
-		list = []string{"eth0", "lo"}
+		up.Store(true)
 		start := time.Now()
 		<-c
 		if d := time.Since(start); d > pollInterval {
