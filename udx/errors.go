@@ -56,8 +56,6 @@ var (
 	ErrConnected = errors.New("udx: stream is connected")
 	// ErrNotConnected is returned by what needs a connected stream.
 	ErrNotConnected = errors.New("udx: stream is not connected")
-	// ErrChanging is returned by ChangeRemote while a change is under way.
-	ErrChanging = errors.New("udx: remote address is changing")
 	// ErrMessageTooLong is returned by SendMessage.
 	ErrMessageTooLong = errors.New("udx: message too long")
 	// ErrMuxClosed is returned by NewStream after Close. It is net.ErrClosed

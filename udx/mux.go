@@ -39,6 +39,7 @@ type Mux struct {
 	closed  bool
 
 	loop sync.WaitGroup
+	ends sync.WaitGroup // OnEnd hooks
 }
 
 // NewMux returns a Mux without streams. Close it when done.
@@ -98,10 +99,23 @@ func (m *Mux) add(id uint32, config StreamConfig) (*Stream, error) {
 
 // Close destroys all streams, tells their peers, and ends the timer loop. What
 // was written and not delivered yet is lost; to avoid that, wait for the
-// streams' Done first. It does not close any socket.
+// streams' Done first. It does not close any socket. It returns when all OnEnd
+// hooks have.
 func (m *Mux) Close() error {
 	m.mu.Lock()
 	m.closed = true
+	m.mu.Unlock()
+	m.DestroyAll(ErrMuxClosed)
+	m.timers.close()
+	m.loop.Wait()
+	m.ends.Wait()
+	return nil
+}
+
+// DestroyAll destroys all streams that there are, as [Stream.Destroy] does, and
+// forgets those in TIME-WAIT. The Mux stays usable.
+func (m *Mux) DestroyAll(err error) {
+	m.mu.Lock()
 	open := make([]*Stream, 0, len(m.streams))
 	for _, s := range m.streams {
 		open = append(open, s)
@@ -109,11 +123,8 @@ func (m *Mux) Close() error {
 	m.past = timeWaits{}
 	m.mu.Unlock()
 	for _, s := range open {
-		s.Destroy(ErrMuxClosed)
+		s.Destroy(err)
 	}
-	m.timers.close()
-	m.loop.Wait()
-	return nil
 }
 
 // forget removes a stream that is over, and destroys those that relay to it.

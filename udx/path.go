@@ -123,8 +123,9 @@ func (s *Stream) setRoute(conn udp.Conn, remoteID uint32, remote netip.AddrPort)
 // peer itself for example: another socket, another id, another address. What is
 // sent from now on, retransmissions included, goes there; packets from the old
 // path are still taken. The channel is closed when what was sent before is
-// acknowledged, which also means that the path works; watch Done as well. The
-// peer is not told: it has to do the same.
+// acknowledged, which also means that the path works; watch Done as well. A
+// change may be changed before it is complete. The peer is not told: it has to
+// do the same.
 func (s *Stream) ChangeRemote(conn udp.Conn, remoteID uint32, remote netip.AddrPort) (<-chan struct{}, error) {
 	remote, err := checkPath(conn, remote)
 	if err != nil {
@@ -138,11 +139,11 @@ func (s *Stream) ChangeRemote(conn udp.Conn, remoteID uint32, remote netip.AddrP
 		return nil, c.cause()
 	case !c.connected:
 		return nil, ErrNotConnected
-	case c.changing:
-		return nil, ErrChanging
 	}
-	done := make(chan struct{})
-	s.changed = done
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	done := s.changed
 	c.changeRemote(remoteID, remote)
 	s.setRoute(conn, remoteID, remote)
 	s.flushAlone(s.mux.clock.now())

@@ -2,6 +2,7 @@ package udx
 
 import (
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -38,6 +39,10 @@ type StreamConfig struct {
 	// nil Accept rejects. It is called by the goroutine that reads the socket,
 	// without locks, and must not wait. The reference calls it "firewall".
 	Accept func(conn udp.Conn, from netip.AddrPort) bool
+	// OnEnd, if not nil, is called once, in a goroutine of its own, when the
+	// stream is over. It spares whoever has to tidy up a goroutine that waits
+	// for Done.
+	OnEnd func()
 }
 
 // A Stream is a reliable, ordered stream of bytes in both directions, and of
@@ -55,6 +60,7 @@ type Stream struct {
 	mux    *Mux
 	id     uint32
 	accept func(udp.Conn, netip.AddrPort) bool
+	onEnd  func() // or nil
 
 	route atomic.Pointer[route]  // nil before Connect; read by relays without the lock
 	relay atomic.Pointer[Stream] // where all packets are forwarded; nil: nowhere
@@ -85,6 +91,7 @@ func newStream(m *Mux, id uint32, config StreamConfig) *Stream {
 		mux:    m,
 		id:     id,
 		accept: config.Accept,
+		onEnd:  config.OnEnd,
 		core:   newCore(id, seq.Number(config.Seq), 0, m.config.MaxWindow),
 		done:   make(chan struct{}),
 	}
@@ -106,6 +113,17 @@ func (s *Stream) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.core.err
+}
+
+// SinceReceived returns how long ago the last packet of the peer came, on
+// whatever path; the largest duration if none has come yet.
+func (s *Stream) SinceReceived() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.core.timers.heard == 0 {
+		return math.MaxInt64
+	}
+	return s.mux.clock.now().sub(s.core.timers.heard)
 }
 
 // Stats returns the stream's counters and estimates.
@@ -260,6 +278,9 @@ func (s *Stream) unlock() {
 	close(s.done)
 	s.mu.Unlock()
 	s.mux.forget(s, final)
+	if s.onEnd != nil {
+		s.mux.ends.Go(s.onEnd)
+	}
 }
 
 // end ends the stream without a word to the peer.

@@ -500,11 +500,11 @@ func TestChangeRemote(t *testing.T) {
 		w.connect()
 		w.write("a")
 		w.out()
-		done, err := w.s.ChangeRemote(w.conn, 33, otherAddr)
+		done, err := w.s.ChangeRemote(w.conn, 44, peerAddr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.s.ChangeRemote(w.conn, 44, peerAddr); err != ErrChanging {
+		if again, err := w.s.ChangeRemote(w.conn, 33, otherAddr); err != nil || again != done {
 			t.Errorf("while one is under way: %v", err)
 		}
 		w.write("b")
