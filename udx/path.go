@@ -39,9 +39,6 @@ func (ps *paths) known(p path) bool {
 
 // accept remembers the consent to a path.
 func (ps *paths) accept(p path) {
-	if ps.known(p) {
-		return
-	}
 	if len(ps.accepted) == maxAcceptedPaths {
 		ps.accepted = append(ps.accepted[:0], ps.accepted[1:]...)
 	}
@@ -67,7 +64,9 @@ func (s *Stream) admit(from path, in *intake) bool {
 		in.stream, in.rejected = s, from
 		return false
 	}
-	s.paths.accept(from)
+	if !s.paths.known(from) { // Accept may have connected to it
+		s.paths.accept(from)
+	}
 	return !s.core.done
 }
 
@@ -114,6 +113,9 @@ func checkPath(conn udp.Conn, remote netip.AddrPort) (netip.AddrPort, error) {
 }
 
 func (s *Stream) setRoute(conn udp.Conn, remoteID uint32, remote netip.AddrPort) {
+	if s.paths.previous.conn != nil {
+		s.paths.accept(s.paths.previous) // still, after another change
+	}
 	s.paths.previous = s.paths.current
 	s.paths.current = path{conn, remote}
 	s.route.Store(&route{conn, remoteID, remote})

@@ -115,6 +115,13 @@ func (s *Stream) Err() error {
 	return s.core.err
 }
 
+// Closed reports whether Close or Destroy was called.
+func (s *Stream) Closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
 // SinceReceived returns how long ago the last packet of the peer came, on
 // whatever path; the largest duration if none has come yet.
 func (s *Stream) SinceReceived() time.Duration {
@@ -276,10 +283,18 @@ func (s *Stream) unlock() {
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	close(s.done)
+	if s.onEnd != nil {
+		// Counted before the lock is gone: whoever destroys the stream after
+		// this, Mux.Close for one, waits for the hook.
+		s.mux.ends.Add(1)
+	}
 	s.mu.Unlock()
 	s.mux.forget(s, final)
 	if s.onEnd != nil {
-		s.mux.ends.Go(s.onEnd)
+		go func() {
+			defer s.mux.ends.Done()
+			s.onEnd()
+		}()
 	}
 }
 

@@ -662,6 +662,49 @@ func TestMTUSearch(t *testing.T) {
 	}
 }
 
+// TestOnEnd: the hook is called once, however the stream ends, and Close waits
+// for it.
+func TestOnEnd(t *testing.T) {
+	for name, end := range map[string]func(w *wire){
+		"destroyed here":    func(w *wire) { w.s.Destroy(nil) },
+		"destroyed there":   func(w *wire) { w.in(pkt(flagDestroy, 0, 0, "")) },
+		"ended in order":    func(w *wire) { w.in(pkt(flagEnd, 0, 0, "")); w.s.Close(); w.in(pkt(0, 1, 1, "")) },
+		"closed with mux":   func(w *wire) { w.mux.Close() },
+		"destroyed in bulk": func(w *wire) { w.mux.DestroyAll(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := 0
+			onWire(t, StreamConfig{OnEnd: func() {
+				time.Sleep(time.Second)
+				calls++
+			}}, func(w *wire) {
+				w.connect()
+				end(w)
+				if !isOver(w.s) {
+					t.Error("not over")
+				}
+			})
+			if calls != 1 {
+				t.Errorf("called %d times", calls)
+			}
+		})
+	}
+}
+
+func TestSinceReceived(t *testing.T) {
+	onWire(t, StreamConfig{}, func(w *wire) {
+		if d := w.s.SinceReceived(); d < 1<<62 {
+			t.Errorf("before any packet: %v", d)
+		}
+		w.connect()
+		w.in(pkt(0, 0, 0, ""))
+		time.Sleep(time.Minute)
+		if d := w.s.SinceReceived(); d != time.Minute {
+			t.Errorf("%v", d)
+		}
+	})
+}
+
 func TestNewStreamIDs(t *testing.T) {
 	m := NewMux(Config{})
 	defer m.Close()
