@@ -60,7 +60,11 @@ type Stats struct {
 	Filtered uint64 // by a NAT or a firewall
 }
 
-// New returns an empty internet. Equal seeds give equal addresses and luck.
+// New returns an empty internet. Equal seeds give equal addresses and luck. Unless
+// told otherwise, what hangs on the public part has a link of 10 ms and 4 hops in
+// each direction, so that low hop limits die half-way, and what hangs on a router
+// one of 0.5 ms without hops. Made within a bubble, the internet belongs to it and
+// runs in its virtual time; made elsewhere, it runs in real time.
 func New(seed uint64) *Network {
 	n := &Network{seed: seed, base: time.Now()}
 	n.pool.New = func() any { return new(packet) }
