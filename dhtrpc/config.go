@@ -24,6 +24,9 @@ const (
 	K = 20
 	// MaxMessage is the largest datagram that peers read.
 	MaxMessage = 2048
+	// comfortableSize is what every path carries; longer replies to those who may
+	// have them do without closer nodes (docs/spec/dht-rpc.md §1.6).
+	comfortableSize = 1400
 )
 
 // Defaults of ours.

@@ -148,10 +148,11 @@ func (n *Node) watch() {
 	}
 	ctx, cancel := context.WithCancel(n.ctx)
 	n.unwatch = cancel
+	changes := n.cfg.Network.Watch(ctx)
 	n.running.Add(1)
 	go func() {
 		defer n.running.Done()
-		for range n.cfg.Network.Watch(ctx) {
+		for range changes {
 			n.enter()
 			if ctx.Err() == nil {
 				n.core.emit(EventNetworkChange, netip.AddrPort{})

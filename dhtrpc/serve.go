@@ -99,11 +99,11 @@ func (c *core) respond(conn udp.Conn, to netip.AddrPort, m *reply, target *ID, w
 	if target != nil {
 		m.closer = c.closest(target)
 	}
-	limit := c.cfg.MaxReply
+	comfortable, limit := c.cfg.MaxReply, c.cfg.MaxReply
 	if verified || exempt(to.Addr()) {
-		limit = MaxMessage
+		comfortable, limit = max(limit, comfortableSize), MaxMessage
 	}
-	if over := m.size() - limit; over > 0 {
+	if over := m.size() - comfortable; over > 0 {
 		drop := min((over+compact.AddrSize-1)/compact.AddrSize, m.closer.Len())
 		m.closer = compact.AddrsOf(m.closer.Bytes()[:compact.AddrSize*(m.closer.Len()-drop)])
 		if m.size() > limit {
