@@ -55,18 +55,15 @@ func parseBatch(b []byte) (batchReader, error) {
 	return batchReader{r, channel}, r.Err()
 }
 
-// next returns the next item, a message without its channel, or nil at the end.
-// A length that runs past the end is cut there, as the reference does.
-func (b *batchReader) next() (item []byte, err error) {
+// next returns the next item, a message without its channel; ok is false at the
+// end. A length that runs past the end is cut there, as the reference does.
+func (b *batchReader) next() (item []byte, ok bool, err error) {
 	for b.r.Len() > 0 {
 		n := b.r.Uint()
 		if b.r.Err() == nil && n > 0 {
-			return b.r.Fixed(int(min(n, uint64(b.r.Len())))), nil
+			return b.r.Fixed(int(min(n, uint64(b.r.Len())))), true, nil
 		}
 		b.channel = b.r.Uint()
-		if err := b.r.Err(); err != nil {
-			return nil, err
-		}
 	}
-	return nil, b.r.Err()
+	return nil, false, b.r.Err()
 }

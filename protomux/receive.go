@@ -97,11 +97,11 @@ func (m *Mux) batch(payload []byte, nesting int) error {
 		}
 	}()
 	for {
-		item, err := b.next()
+		item, ok, err := b.next()
 		if err != nil {
 			return violation("batch: %v", err)
 		}
-		if item == nil {
+		if !ok {
 			return nil
 		}
 		if !corked && b.r.Len() > 0 {
