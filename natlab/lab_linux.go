@@ -2,6 +2,7 @@ package natlab
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,6 +35,7 @@ func New(t testing.TB) *Lab {
 		}
 		t.Skip("the NAT laboratory needs " + why)
 	}
+	sweep()
 	l := &Lab{t: t, prefix: fmt.Sprintf("warren%d-%d-", os.Getpid(), labs.Add(1))}
 	l.core = l.namespace("core")
 	l.SetLoss(0)
@@ -62,6 +64,20 @@ var missing = sync.OnceValue(func() string {
 	}
 	return ""
 })
+
+// sweep removes the namespaces of processes that died before they could.
+func sweep() {
+	list, _ := os.ReadDir("/run/netns")
+	for _, e := range list {
+		var pid int
+		if k, _ := fmt.Sscanf(e.Name(), "warren%d-", &pid); k != 1 || pid == os.Getpid() {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) {
+			exec.Command("ip", "netns", "del", e.Name()).Run()
+		}
+	}
+}
 
 // namespace makes a network namespace that forwards packets.
 func (l *Lab) namespace(name string) string {

@@ -2,6 +2,7 @@ package natlab
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -295,8 +296,14 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// Nothing is left behind.
+// Nothing is left behind, not even by those who died.
 func TestCleanUp(t *testing.T) {
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	left := fmt.Sprintf("warren%d-1-core", dead.Process.Pid)
+	exec.Command("ip", "netns", "add", left).Run() // New below says why it cannot
 	var prefix string
 	t.Run("laboratory", func(t *testing.T) {
 		l := New(t)
@@ -311,7 +318,7 @@ func TestCleanUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range list {
-		if strings.HasPrefix(e.Name(), prefix) {
+		if strings.HasPrefix(e.Name(), prefix) || e.Name() == left {
 			t.Errorf("namespace %s is left", e.Name())
 		}
 	}
