@@ -55,7 +55,6 @@ type fickleConn struct {
 	local   netip.AddrPort
 	mu      sync.Mutex
 	outer   udp.Conn
-	closed  bool
 }
 
 func (c *fickleConn) now() udp.Conn {
@@ -101,7 +100,7 @@ func (tn *recordsNet) forwards(key PublicKey) (to []netip.AddrPort) {
 	for _, n := range tn.nodes {
 		n.rpc.Do(func() {
 			if way, _, ok := n.records.routes.forwards.Get(time.Now(), TargetOf(key)); ok {
-				to = append(to, way.relay)
+				to = append(to, way.addr())
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,15 @@ func (tn *recordsNet) add(h *vnet.Host, store Store, mode dhtrpc.EphemeralMode) 
 
 func (tn *recordsNet) addOn(h udp.Network, store Store, mode dhtrpc.EphemeralMode) *Node {
 	tn.Helper()
+	n, stop := tn.start(h, store, mode)
+	tn.Cleanup(stop)
+	tn.nodes = append(tn.nodes, n)
+	return n
+}
+
+// start starts a node and waits until it is ready; the function stops it.
+func (tn *recordsNet) start(h udp.Network, store Store, mode dhtrpc.EphemeralMode) (*Node, func()) {
+	tn.Helper()
 	seed := uint64(len(tn.nodes))
 	records, known, err := newRecords(StoreLimits{}, store, rand.New(rand.NewPCG(seed, 0)), nil)
 	if err != nil {
@@ -73,16 +83,17 @@ func (tn *recordsNet) addOn(h udp.Network, store Store, mode dhtrpc.EphemeralMod
 		defer close(done)
 		records.run(ctx, n.rpc)
 	}()
-	tn.Cleanup(func() {
-		cancel()
-		<-done
-		n.rpc.Close()
-	})
 	if err := n.rpc.Ready(tn.Context()); err != nil {
 		tn.Fatal(err)
 	}
-	tn.nodes = append(tn.nodes, n)
-	return n
+	var once sync.Once
+	return n, func() {
+		once.Do(func() {
+			cancel()
+			<-done
+			n.rpc.Close()
+		})
+	}
 }
 
 func inNet(t *testing.T, size int, f func(tn *recordsNet)) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/warren-dht/warren/compact"
@@ -31,6 +32,8 @@ const (
 	kindMutable   = "hyperdht.mutable"   // target -> source | mutable record
 	kindImmutable = "hyperdht.immutable" // target -> source | value
 	kindNodes     = "hyperdht.nodes"     // nothing -> addresses
+
+	kindPrefix = "hyperdht."
 )
 
 // maxJournal is how many changes wait for a commit at most before nothing more
@@ -70,7 +73,7 @@ func (s *storedRelays) appendFrom(b []byte, from netip.AddrPort) []byte {
 }
 
 func (w route) append(b []byte) []byte {
-	b = append(compact.AppendAddr(b, w.relay), w.key[:]...)
+	b = append(append(b, w.relay[:]...), w.key[:]...)
 	return append(b, w.relays.addrs()...)
 }
 
@@ -105,6 +108,9 @@ func (s *storage) load(now time.Time, store Store) (nodes []netip.AddrPort, err 
 		c := &entries[i]
 		if c.Stamp.After(now) { // the clock was wrong, then or now
 			c.Stamp = now
+		}
+		if !strings.HasPrefix(c.Kind, kindPrefix) {
+			continue // another protocol's
 		}
 		if c.Kind == kindNodes {
 			nodes = packedAddrs(c.Value).unpack()
@@ -147,10 +153,10 @@ func (s *storage) restore(c *keep.Change) bool {
 	key = Target(c.Key)
 	switch c.Kind {
 	case kindRoute:
-		way := route{relay: r.Addr(), key: readKey(), relays: storeRelays(r.Raw())}
-		if r.Err() == nil {
-			s.routes.forwards.Put(c.Stamp, key, way, sourceOf(way.relay))
-		}
+		var way route
+		copy(way.relay[:], r.Fixed(len(way.relay)))
+		way.key, way.relays = readKey(), storeRelays(r.Raw())
+		s.routes.forwards.Put(c.Stamp, key, way, source(way.relay[:4]))
 	case kindBump:
 		from, bump := readSource(), r.Uint64()
 		s.bumps.Put(c.Stamp, key, bump, from)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/warren-dht/warren/compact"
 	"github.com/warren-dht/warren/internal/keep"
 )
 
@@ -27,9 +28,19 @@ type routeTable struct {
 
 // A route is the way to a peer that announced itself.
 type route struct {
-	relay  netip.AddrPort // whence the announcement came, and whither to forward
+	relay  [compact.AddrSize]byte // whence the announcement came, and whither to forward
 	key    PublicKey
 	relays storedRelays
+}
+
+func routeVia(relay netip.AddrPort, key PublicKey, relays storedRelays) route {
+	return route{[compact.AddrSize]byte(compact.AppendAddr(nil, relay)), key, relays}
+}
+
+// addr is whither to forward.
+func (w *route) addr() netip.AddrPort {
+	r := compact.NewReader(w.relay[:])
+	return r.Addr()
 }
 
 // A localRoute is a server of this node.
@@ -71,7 +82,10 @@ func (r *routeTable) server(target Target) routeHandler { return r.local[target]
 // the route.
 func (r *routeTable) relay(now time.Time, target Target) (to netip.AddrPort, ok bool) {
 	way, ok := r.use(now, target)
-	return way.relay, ok
+	if !ok {
+		return to, false
+	}
+	return way.addr(), true
 }
 
 // record returns what FIND_PEER and LOOKUP answer for a target. It counts as a
@@ -95,7 +109,7 @@ func (r *routeTable) use(now time.Time, target Target) (route, bool) {
 
 // set makes a route to a peer that announced itself, replacing an earlier one.
 func (r *routeTable) set(now time.Time, target Target, way route) {
-	r.forwards.Put(now, target, way, sourceOf(way.relay))
+	r.forwards.Put(now, target, way, source(way.relay[:4]))
 	r.journal.put(now, kindRoute, target[:], way.append(nil))
 }
 

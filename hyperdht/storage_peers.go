@@ -121,7 +121,7 @@ func (s *storage) chain(now time.Time, block [32]byte, e refreshEntry, from neti
 // as a member of the topic.
 func (s *storage) admit(now time.Time, e refreshEntry, from netip.AddrPort) {
 	if e.self {
-		s.routes.set(now, e.topic, route{from, e.key, e.relays})
+		s.routes.set(now, e.topic, routeVia(from, e.key, e.relays))
 		s.peers.Delete(e.topic, e.key)
 		return
 	}

@@ -78,6 +78,8 @@ type DB struct {
 	next   uint64 // number of the next new row
 	state  state
 	counts Stats
+
+	touched int // changes since the last release
 }
 
 // Stats says what is in a database and what happened to it since it was opened.
@@ -169,6 +171,10 @@ func open(path string, o Options) (*DB, error) {
 	}
 	return db, nil
 }
+
+// releaseEvery is after how many changes the pages that they touched are given
+// back.
+const releaseEvery = 4096
 
 // lockTimeout is how long Open waits for another process to close the database.
 const lockTimeout = time.Second
@@ -315,6 +321,10 @@ func (db *DB) Commit(changes []keep.Change) error {
 	db.state, db.next = b.state, b.next
 	db.counts.Commits++
 	db.counts.Changes += uint64(len(changes))
+	if db.touched += len(changes); db.touched >= releaseEvery {
+		db.touched = 0
+		release(db.bolt)
+	}
 	return nil
 }
 

@@ -60,3 +60,6 @@ func (j *Journal) Take() (changes []Change, waiting []func(error)) {
 	j.changes, j.waiting = nil, nil
 	return changes, waiting
 }
+
+// Len is the number of changes noted.
+func (j *Journal) Len() int { return len(j.changes) }

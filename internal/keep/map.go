@@ -8,7 +8,7 @@ import (
 // A Map keeps values under keys: one value a key. It belongs to one goroutine.
 type Map[K comparable, V any, S comparable] struct {
 	pool    pool[S, pair[K, V]]
-	index   map[K]*entry[S, pair[K, V]]
+	index   map[K]ref
 	removed func(K, V, Reason)
 }
 
@@ -21,15 +21,16 @@ type pair[K comparable, V any] struct {
 // entry that goes for whatever reason, but not of values that are replaced; it
 // must not call the map.
 func NewMap[K comparable, V any, S comparable](limits Limits, removed func(K, V, Reason)) *Map[K, V, S] {
-	m := &Map[K, V, S]{index: make(map[K]*entry[S, pair[K, V]]), removed: removed}
+	m := &Map[K, V, S]{index: make(map[K]ref), removed: removed}
 	m.pool = newPool(limits, m.forget)
 	return m
 }
 
-func (m *Map[K, V, S]) forget(e *entry[S, pair[K, V]], why Reason) {
-	delete(m.index, e.payload.key)
+func (m *Map[K, V, S]) forget(p *pair[K, V], _ S, why Reason) {
+	key, value := p.key, p.value
+	delete(m.index, key)
 	if m.removed != nil {
-		m.removed(e.payload.key, e.payload.value, why)
+		m.removed(key, value, why)
 	}
 }
 
@@ -37,9 +38,9 @@ func (m *Map[K, V, S]) forget(e *entry[S, pair[K, V]], why Reason) {
 // new. The map keeps the value, not a copy.
 func (m *Map[K, V, S]) Put(now time.Time, key K, value V, source S) (added bool) {
 	m.pool.expire(now)
-	if e := m.index[key]; e != nil {
-		e.payload.value = value
-		m.pool.claim(now, e, source)
+	if r := m.index[key]; r != 0 {
+		m.pool.payload(r).value = value
+		m.pool.claim(now, r, source)
 		return false
 	}
 	m.pool.makeRoom(source)
@@ -50,27 +51,27 @@ func (m *Map[K, V, S]) Put(now time.Time, key K, value V, source S) (added bool)
 // Get returns the value under a key and when it was last put or renewed.
 func (m *Map[K, V, S]) Get(now time.Time, key K) (value V, stamp time.Time, ok bool) {
 	m.pool.expire(now)
-	e := m.index[key]
-	if e == nil {
+	r := m.index[key]
+	if r == 0 {
 		return value, stamp, false
 	}
-	return e.payload.value, time.Unix(0, e.stamp), true
+	return m.pool.payload(r).value, m.pool.stamp(r), true
 }
 
 // Renew makes an entry the newest, as if it were put again.
 func (m *Map[K, V, S]) Renew(now time.Time, key K) {
-	if e := m.index[key]; e != nil {
-		m.pool.renew(now, e)
+	if r := m.index[key]; r != 0 {
+		m.pool.renew(now, r)
 	}
 }
 
 // Delete removes an entry and reports whether it was there.
 func (m *Map[K, V, S]) Delete(key K) bool {
-	e := m.index[key]
-	if e == nil {
+	r := m.index[key]
+	if r == 0 {
 		return false
 	}
-	m.pool.remove(e, Deleted)
+	m.pool.remove(r, Deleted)
 	return true
 }
 
@@ -87,10 +88,12 @@ func (m *Map[K, V, S]) Len() int { return len(m.index) }
 // All yields the entries, oldest first. The map must not be changed meanwhile.
 func (m *Map[K, V, S]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		for e := m.pool.all.oldest; e != nil; e = e.next[byAge] {
+		for r := m.pool.all.oldest; r != 0; {
+			e := m.pool.entries.at(r)
 			if !yield(e.payload.key, e.payload.value) {
 				return
 			}
+			r = e.next[byAge]
 		}
 	}
 }

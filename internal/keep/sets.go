@@ -22,25 +22,24 @@ type Sets[T, K comparable, V any, S comparable] struct {
 
 type member[T, K comparable, V any, S comparable] struct {
 	topic *topic[T, K, V, S]
-	at    int // in its group
+	at    int32 // in its group
 	key   K
 	value V
 }
 
-type memberEntry[T, K comparable, V any, S comparable] = entry[S, member[T, K, V, S]]
-
 type topic[T, K comparable, V any, S comparable] struct {
+	sets     *Sets[T, K, V, S]
 	id       T
 	at       int // in Sets.list
 	len      int // members
-	groups   []group[T, K, V, S]
-	byKey    map[K]*memberEntry[T, K, V, S] // only of a large topic
-	bySource map[S]int                      // index in groups; only of a large topic
+	groups   []group[S]
+	byKey    map[K]ref // only of a large topic
+	bySource map[S]int // index in groups; only of a large topic
 }
 
-type group[T, K comparable, V any, S comparable] struct {
+type group[S comparable] struct {
 	source  S
-	members []*memberEntry[T, K, V, S]
+	members []ref
 }
 
 // smallTopic is the number of members up to which a topic is searched one by
@@ -61,9 +60,9 @@ func NewSets[T, K comparable, V any, S comparable](limits Limits, removed func(T
 func (s *Sets[T, K, V, S]) Put(now time.Time, id T, key K, value V, source S) (added bool) {
 	s.pool.expire(now)
 	if t := s.topics[id]; t != nil {
-		if e := t.find(key); e != nil {
-			e.payload.value = value
-			s.pool.claim(now, e, source)
+		if r := t.find(key); r != 0 {
+			s.pool.payload(r).value = value
+			s.pool.claim(now, r, source)
 			return false
 		}
 		if most := s.pool.limits.PerTopic; most > 0 && t.len >= most {
@@ -73,11 +72,11 @@ func (s *Sets[T, K, V, S]) Put(now time.Time, id T, key K, value V, source S) (a
 	s.pool.makeRoom(source)
 	t := s.topics[id] // making room may have removed it
 	if t == nil {
-		t = &topic[T, K, V, S]{id: id, at: len(s.list)}
+		t = &topic[T, K, V, S]{sets: s, id: id, at: len(s.list)}
 		s.topics[id] = t
 		s.list = append(s.list, t)
 	}
-	t.add(s.pool.add(now, source, member[T, K, V, S]{topic: t, key: key, value: value}))
+	t.add(s.pool.add(now, source, member[T, K, V, S]{topic: t, key: key, value: value}), key, source)
 	return true
 }
 
@@ -85,8 +84,8 @@ func (s *Sets[T, K, V, S]) Put(now time.Time, id T, key K, value V, source S) (a
 func (s *Sets[T, K, V, S]) Get(now time.Time, id T, key K) (value V, stamp time.Time, ok bool) {
 	s.pool.expire(now)
 	if t := s.topics[id]; t != nil {
-		if e := t.find(key); e != nil {
-			return e.payload.value, time.Unix(0, e.stamp), true
+		if r := t.find(key); r != 0 {
+			return s.pool.payload(r).value, s.pool.stamp(r), true
 		}
 	}
 	return value, stamp, false
@@ -98,11 +97,11 @@ func (s *Sets[T, K, V, S]) Delete(id T, key K) bool {
 	if t == nil {
 		return false
 	}
-	e := t.find(key)
-	if e == nil {
+	r := t.find(key)
+	if r == 0 {
 		return false
 	}
-	s.pool.remove(e, Deleted)
+	s.pool.remove(r, Deleted)
 	return true
 }
 
@@ -125,8 +124,9 @@ func (s *Sets[T, K, V, S]) Members(now time.Time, id T) iter.Seq2[K, V] {
 			return
 		}
 		for _, g := range t.groups {
-			for _, e := range g.members {
-				if !yield(e.payload.key, e.payload.value) {
+			for _, r := range g.members {
+				m := s.pool.payload(r)
+				if !yield(m.key, m.value) {
 					return
 				}
 			}
@@ -156,8 +156,8 @@ func (s *Sets[T, K, V, S]) Sample(now time.Time, id T, n int, rnd *rand.Rand) it
 				if round >= len(g.members) {
 					continue
 				}
-				g.swap(round, round+rnd.IntN(len(g.members)-round))
-				m := &g.members[round].payload
+				t.swapMembers(g, round, round+rnd.IntN(len(g.members)-round))
+				m := s.pool.payload(g.members[round])
 				if !yield(m.key, m.value) {
 					return
 				}
@@ -188,7 +188,7 @@ func (s *Sets[T, K, V, S]) Expire(now time.Time) int { return s.pool.expire(now)
 func (s *Sets[T, K, V, S]) Deadline() (time.Time, bool) { return s.pool.deadline() }
 
 // Len is the number of members of all topics.
-func (s *Sets[T, K, V, S]) Len() int { return s.pool.all.len }
+func (s *Sets[T, K, V, S]) Len() int { return int(s.pool.all.len) }
 
 // Topics is the number of topics that have members.
 func (s *Sets[T, K, V, S]) Topics() int { return len(s.list) }
@@ -200,9 +200,9 @@ func (s *Sets[T, K, V, S]) Stats() Stats {
 	return st
 }
 
-func (s *Sets[T, K, V, S]) forget(e *memberEntry[T, K, V, S], why Reason) {
-	t := e.payload.topic
-	t.remove(e)
+func (s *Sets[T, K, V, S]) forget(m *member[T, K, V, S], source S, why Reason) {
+	t, key, value := m.topic, m.key, m.value
+	t.remove(m, source)
 	if t.len == 0 {
 		last := len(s.list) - 1
 		s.swapTopics(t.at, last)
@@ -211,14 +211,13 @@ func (s *Sets[T, K, V, S]) forget(e *memberEntry[T, K, V, S], why Reason) {
 		delete(s.topics, t.id)
 	}
 	if s.removed != nil {
-		s.removed(t.id, e.payload.key, e.payload.value, why)
+		s.removed(t.id, key, value, why)
 	}
 }
 
-func (s *Sets[T, K, V, S]) regroup(e *memberEntry[T, K, V, S], from S) {
-	t := e.payload.topic
-	t.removeFrom(from, e)
-	t.addTo(e.source.id, e)
+func (s *Sets[T, K, V, S]) regroup(m *member[T, K, V, S], from, to S) {
+	r := m.topic.removeFrom(from, m)
+	m.topic.addTo(to, r)
 }
 
 func (s *Sets[T, K, V, S]) swapTopics(i, j int) {
