@@ -3,6 +3,7 @@ package dhtrpc
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/blake2b"
@@ -36,7 +37,8 @@ type core struct {
 	wanted []task
 	after  []func() // run when the lock is released
 
-	server, client udp.Conn // nil while suspended
+	server, client udp.Conn     // closed while suspended
+	local          []netip.Addr // where they can be reached on this machine
 	firewalled     bool
 	ephemeral      bool
 	bootstrapped   bool
@@ -268,5 +270,11 @@ func (c *core) prove(from netip.AddrPort, claimed *ID) *ID {
 // isOwn reports whether an address is one of ours, so that a query does not ask
 // ourselves: the reference does (docs/spec/dht-rpc.md §12).
 func (c *core) isOwn(a netip.AddrPort) bool {
-	return c.server != nil && (a == c.server.LocalAddr() || a == c.client.LocalAddr() || a == publicAddr(c.nat) && !c.ephemeral)
+	if a == publicAddr(c.nat) && !c.firewalled {
+		return true
+	}
+	if c.server == nil || a.Port() != c.server.LocalAddr().Port() && a.Port() != c.client.LocalAddr().Port() {
+		return false
+	}
+	return slices.Contains(c.local, a.Addr())
 }

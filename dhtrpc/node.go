@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -125,6 +126,7 @@ func bind(cfg *Config, serverPort, clientPort uint16) (server, client udp.Conn, 
 func (n *Node) attach(server, client udp.Conn) {
 	c := n.core
 	c.server, c.client = server, client
+	c.local = n.localAddrs()
 	handlers := append(append([]udp.Handler(nil), n.cfg.Before...), n)
 	for _, conn := range []udp.Conn{server, client} {
 		n.running.Add(1)
@@ -137,6 +139,18 @@ func (n *Node) attach(server, client udp.Conn) {
 	}
 	n.watch()
 	c.emit(EventListening, server.LocalAddr())
+}
+
+// localAddrs are the IPv4 addresses of this machine that reach the sockets.
+func (n *Node) localAddrs() []netip.Addr {
+	if !n.cfg.Host.IsUnspecified() {
+		return []netip.Addr{n.cfg.Host}
+	}
+	addrs, err := n.cfg.Network.Addrs()
+	if err != nil {
+		n.cfg.Logger.Debug("dhtrpc: this machine's addresses are unknown", "error", err)
+	}
+	return slices.DeleteFunc(addrs, func(ip netip.Addr) bool { return !ip.Is4() })
 }
 
 // watch starts to watch this machine's interfaces, if there is somebody to be
