@@ -2,7 +2,6 @@ package hyperdht
 
 import (
 	"context"
-	"sync"
 
 	"github.com/warren-dht/warren/secretstream"
 	"github.com/warren-dht/warren/udx"
@@ -15,21 +14,6 @@ import (
 type Conn struct {
 	*secretstream.Conn
 	link *link
-
-	closing sync.Once
-	onClose func() // may be nil
-}
-
-// Close closes the connection and returns at once; what was written is
-// delivered in the background.
-func (c *Conn) Close() error {
-	err := c.Conn.Close()
-	c.closing.Do(func() {
-		if c.onClose != nil {
-			c.onClose()
-		}
-	})
-	return err
 }
 
 // Done is closed when the connection is over on both sides, or broken.

@@ -59,11 +59,12 @@ func (n *Node) DialWith(ctx context.Context, key PublicKey, cfg DialConfig) (*Co
 		cfg.KeepAlive = 0
 	}
 	d := &dial{node: n, key: key, cfg: cfg, target: TargetOf(key), report: ConnectError{Key: key}}
-	err := n.usable()
+	living, err := n.begin()
 	var c *Conn
 	if err == nil {
+		defer n.wg.Done()
 		dialing, stop := context.WithCancelCause(ctx)
-		leave := context.AfterFunc(n.ctx, func() { stop(n.endCause()) })
+		leave := context.AfterFunc(living, func() { stop(context.Cause(living)) })
 		d.ctx = dialing
 		c, err = d.run()
 		leave()

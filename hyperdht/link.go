@@ -3,6 +3,7 @@ package hyperdht
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,15 +35,53 @@ type link struct {
 	lastHeard   time.Time     // when a packet came from a new path
 	sockets     []*punchSocket
 	relay       *relayLeg // nil: none
-	cleanup     bool      // somebody waits for the stream's end
+	ended       bool
+	onEnd       func() // may be nil
 }
 
+// newLink makes a link with a new raw stream, whose Accept hook is accept.
 func (n *Node) newLink(accept func(udp.Conn, netip.AddrPort) bool) (*link, error) {
-	raw, err := n.mux.NewStream(udx.StreamConfig{Accept: accept})
+	l := &link{node: n, attached: make(chan struct{})}
+	raw, err := n.mux.NewStream(udx.StreamConfig{Accept: accept, OnEnd: l.end})
 	if err != nil {
 		return nil, err
 	}
-	return &link{node: n, raw: raw, attached: make(chan struct{})}, nil
+	l.raw = raw
+	n.links.add(l)
+	return l, nil
+}
+
+// end tidies up when the stream is over.
+func (l *link) end() {
+	l.node.links.remove(l)
+	l.mu.Lock()
+	l.ended = true
+	sockets, relay, f := l.sockets, l.relay, l.onEnd
+	l.sockets, l.relay, l.onEnd = nil, nil, nil
+	l.mu.Unlock()
+	for _, s := range sockets {
+		s.releaseLater()
+	}
+	if relay != nil {
+		relay.close()
+	}
+	if f != nil {
+		f()
+	}
+}
+
+// atEnd makes f run when the stream is over, in a goroutine of its own; at once
+// if it is over already. For one f.
+func (l *link) atEnd(f func()) {
+	l.mu.Lock()
+	ended := l.ended
+	if !ended {
+		l.onEnd = f
+	}
+	l.mu.Unlock()
+	if ended {
+		f()
+	}
 }
 
 // setRemoteID tells the link the peer's stream id, which must be known before
@@ -165,32 +204,14 @@ func (l *link) own(s *punchSocket) {
 	}
 	s.mute()
 	l.mu.Lock()
-	l.sockets = append(l.sockets, s)
-	l.mu.Unlock()
-	l.atEnd()
-}
-
-// atEnd sees to it that sockets and relay are released when the stream is over.
-func (l *link) atEnd() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cleanup {
-		return
+	ended := l.ended
+	if !ended && !slices.Contains(l.sockets, s) {
+		l.sockets = append(l.sockets, s)
 	}
-	l.cleanup = true
-	l.node.wg.Go(func() {
-		<-l.raw.Done()
-		l.mu.Lock()
-		sockets, relay := l.sockets, l.relay
-		l.sockets, l.relay = nil, nil
-		l.mu.Unlock()
-		for _, s := range sockets {
-			s.releaseLater()
-		}
-		if relay != nil {
-			relay.close()
-		}
-	})
+	l.mu.Unlock()
+	if ended {
+		s.releaseLater()
+	}
 }
 
 // establish starts the encrypted stream on the link as soon as there is a path,

@@ -107,9 +107,10 @@ var _ net.Listener = (*Listener)(nil)
 // when the first announcement is done or ctx has ended; in the latter case with
 // an error and no listener. Peers that know nodes near us can connect before.
 func (n *Node) Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
-	if err := n.usable(); err != nil {
+	if _, err := n.begin(); err != nil {
 		return nil, err
 	}
+	defer n.wg.Done()
 	l := &Listener{
 		node: n, keyPair: n.keyPair, cfg: cfg, gone: make(chan struct{}),
 		handshakes: map[[32]byte]*serverHandshake{},
@@ -237,7 +238,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	n := l.node
 	n.rpc.Do(func() { n.router.routes.unlisten(l.keyPair.Public) })
 	l.cancel()
-	l.dropHandshakes()
+	l.dropHandshakes(ErrClosed)
 	if l.announcer != nil {
 		l.announcer.stop(ctx)
 	}
@@ -277,10 +278,9 @@ func (l *Listener) deliver(c *Conn) {
 	if !tooMany {
 		select {
 		case l.accepted <- c:
-			if l.cfg.MaxConns > 0 || l.cfg.MaxPeerConns > 0 {
+			if l.counts() {
 				l.open[c] = struct{}{}
 				l.openByPeer[key]++
-				c.onClose = func() { l.forget(c) }
 			}
 		default:
 			tooMany = true
@@ -293,10 +293,13 @@ func (l *Listener) deliver(c *Conn) {
 		return
 	}
 	l.node.stats.accepted.Add(1)
-	if c.onClose != nil { // the peer may end it first
-		l.node.wg.Go(func() { <-c.Done(); l.forget(c) })
+	if l.counts() {
+		c.link.atEnd(func() { l.forget(c) })
 	}
 }
+
+// counts reports whether open connections have to be counted.
+func (l *Listener) counts() bool { return l.cfg.MaxConns > 0 || l.cfg.MaxPeerConns > 0 }
 
 // forget takes a connection out of the count of open ones.
 func (l *Listener) forget(c *Conn) {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
@@ -33,24 +32,19 @@ type Node struct {
 	known         relayCache
 	localAddrs    localAddrs
 	stats         counters
+	links         links
 
 	ctx    context.Context // ends with the node
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // procedures
 
 	mu        sync.Mutex
 	listeners map[*Listener]struct{}
 	suspended bool
+	dialsCtx  context.Context // ends with the node, and when it is suspended
+	stopDials context.CancelCauseFunc
 	closed    bool
 	gone      chan struct{} // closed when everything has ended
-}
-
-// counters are the node's own statistics.
-type counters struct {
-	punchesConsistent, punchesRandom, punchesOpen, tryLater atomic.Uint64
-	relayAttempts, relaySuccesses, relayAborts              atomic.Uint64
-	dials, dialed, accepted, refused                        atomic.Uint64
-	badHandshakes, replays, limited                         atomic.Uint64
 }
 
 // New starts a node. An error about the configuration names the field.
@@ -70,13 +64,14 @@ func New(cfg Config) (*Node, error) {
 	if cfg.DeferRandomPunch {
 		n.randomPunches.last = time.Now()
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.dialsCtx, n.stopDials = context.WithCancelCause(n.ctx)
 	var seed [32]byte
 	crand.Read(seed[:])
 	var known []netip.AddrPort
 	n.records, known, err = newRecords(cfg.Limits, cfg.Store, rand.New(rand.NewChaCha8(seed)), cfg.Logger)
 	if err != nil {
-		n.cancel()
+		n.cancel(ErrClosed)
 		n.mux.Close()
 		return nil, err
 	}
@@ -91,7 +86,7 @@ func New(cfg Config) (*Node, error) {
 		before: []udp.Handler{n.mux}, after: []udp.Handler{udpHandlerFunc(n.handleRPC)},
 	}
 	if n.rpc, err = dhtrpc.Listen(rpc); err != nil {
-		n.cancel()
+		n.cancel(ErrClosed)
 		n.mux.Close()
 		return nil, err
 	}
@@ -165,21 +160,21 @@ func (n *Node) mayPunch(a netip.AddrPort) bool {
 	return mayReach(self, a)
 }
 
-// usable tells why the node cannot make connections now, if so.
-func (n *Node) usable() error {
+// begin counts a procedure of a caller among the node's, until it calls
+// n.wg.Done, and returns the context that it ends with. It fails if the node
+// cannot make connections now.
+func (n *Node) begin() (context.Context, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.closed:
-		return ErrClosed
+		return nil, ErrClosed
 	case n.suspended:
-		return ErrSuspended
+		return nil, ErrSuspended
 	}
-	return nil
+	n.wg.Add(1)
+	return n.dialsCtx, nil
 }
-
-// endCause is why what belongs to the node ends with it.
-func (n *Node) endCause() error { return ErrClosed }
 
 // kindOf says what kind of path a packet of a stream came by. To an end that is
 // open everybody comes directly; else a private address on our own two sockets
@@ -194,7 +189,8 @@ func (n *Node) kindOf(conn udp.Conn, from netip.AddrPort) PathKind {
 	return PathDirect
 }
 
-// Close unannounces the node's listeners, for at most a second, ends all
+// Close unannounces the node's listeners and lets connections that were closed
+// already deliver what was written, both for at most a second; then it ends all
 // connections and everything else, and returns when nothing is left.
 func (n *Node) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -202,8 +198,8 @@ func (n *Node) Close() error {
 	return n.Shutdown(ctx)
 }
 
-// Shutdown is Close with a context that bounds how long listeners may take to
-// unannounce; a context that has ended makes it a forced close.
+// Shutdown is Close with a context that bounds how long that may take; one that
+// has ended makes it a forced close.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.mu.Lock()
 	if n.closed {
@@ -212,17 +208,15 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	n.closed = true
-	var listeners []*Listener
-	for l := range n.listeners {
-		listeners = append(listeners, l)
-	}
+	listeners := n.listenersLocked()
 	n.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, l := range listeners {
 		wg.Go(func() { l.Shutdown(ctx) })
 	}
 	wg.Wait()
-	n.cancel()
+	n.links.drain(ctx)
+	n.cancel(ErrClosed)
 	n.mux.Close()
 	n.sockets.close()
 	err := n.rpc.Close()

@@ -520,3 +520,10 @@ func (r *randomPunches) end(now time.Time) {
 	r.running--
 	r.last = now
 }
+
+// rest makes the pause begin now.
+func (r *randomPunches) rest(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = now
+}

@@ -200,11 +200,11 @@ func (l *Listener) retire(h *serverHandshake) {
 }
 
 // dropHandshakes aborts all that are under way.
-func (l *Listener) dropHandshakes() {
+func (l *Listener) dropHandshakes(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, h := range l.handshakes {
-		h.cancel(ErrClosed)
+		h.cancel(why)
 	}
 }
 

@@ -125,13 +125,20 @@ func (p *socketPool) closeLocked(s *punchSocket) {
 	p.removed.Add(1)
 }
 
-// close closes all sockets and waits for their readers.
-func (p *socketPool) close() {
+// closeAll closes the sockets that are open.
+func (p *socketPool) closeAll() {
 	p.mu.Lock()
-	p.closed = true
+	defer p.mu.Unlock()
 	for s := range p.open {
 		p.closeLocked(s)
 	}
+}
+
+// close closes all sockets for good and waits for their readers.
+func (p *socketPool) close() {
+	p.mu.Lock()
+	p.closed = true
 	p.mu.Unlock()
+	p.closeAll()
 	p.wg.Wait()
 }
