@@ -30,6 +30,11 @@ const (
 	// flight: there the peer's socket buffer is the bottleneck, not the path.
 	bbrNearRTT    = 2 * time.Millisecond
 	bbrNearWindow = 400
+	// bbrStartupLosses ends STARTUP when so many packets of a round, and more
+	// than one in bbrStartupLossRate, are lost while the round trip is longer
+	// than the minimum by an eighth: the queue overflows.
+	bbrStartupLosses   = 8
+	bbrStartupLossRate = 50
 )
 
 var bbrPhaseGains = [8]float64{1.25, 0.75, 1, 1, 1, 1, 1, 1}
@@ -67,6 +72,8 @@ type bbr struct {
 	full          bool
 	fullBandwidth float64
 	fullCount     int
+	roundLost     int   // packets lost in this round
+	roundBegan    int64 // delivered when it began
 
 	// PROBE_BW and PROBE_RTT
 	phase         int
@@ -216,6 +223,7 @@ func (b *bbr) updateBandwidth(now instant, ev *ackEvent) {
 		b.rounds++
 		b.roundStart = true
 		b.conserve = false
+		b.roundLost, b.roundBegan = 0, ev.sampler.delivered
 	}
 	bw := s.packetsPerSecond()
 	if !s.appLimited || bw >= b.bandwidth.Value() {
@@ -265,6 +273,12 @@ func (b *bbr) updatePhase(ev *ackEvent) {
 }
 
 func (b *bbr) updateFull(ev *ackEvent) {
+	b.roundLost += ev.lost
+	if b.state == bbrStartup && b.roundLost >= bbrStartupLosses &&
+		int64(b.roundLost*bbrStartupLossRate) > ev.sampler.delivered-b.roundBegan &&
+		ev.rtt > b.minRTT+max(b.minRTT/8, minReorderWindow) {
+		b.full = true
+	}
 	if b.full || !b.roundStart || ev.sample.appLimited {
 		return
 	}

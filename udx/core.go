@@ -155,6 +155,8 @@ func (c *core) input(now instant, p *packet) {
 	}
 	if len(p.sacks) > 0 {
 		c.acknowledgeBlocks(now, p)
+	} else {
+		c.rack.blind = false
 	}
 }
 
@@ -183,6 +185,7 @@ const sackBudget = 1 << 14
 // one is skipped (§3.6).
 func (c *core) acknowledgeBlocks(now instant, p *packet) {
 	budget := sackBudget
+	top := c.snd.una
 	for i := range p.sackBlocks() {
 		r := p.sackBlock(i)
 		if r.Start.Less(c.snd.una) || !r.Start.Less(r.End) || c.snd.nxt.Less(r.End) {
@@ -203,7 +206,11 @@ func (c *core) acknowledgeBlocks(now instant, p *packet) {
 		}
 		first := c.snd.at(r.Start)
 		first.next = seq.Max(first.next, r.End)
+		top = seq.Max(top, r.End)
 	}
+	// §10, 9: a packet with all the blocks that there may be says nothing about
+	// what lies above them.
+	c.rack.blind, c.rack.horizon = p.sackBlocks() >= maxSACKBlocks, top
 }
 
 // delivered notes that the peer has packet p.

@@ -1,5 +1,7 @@
 package udx
 
+import "github.com/warren-dht/warren/internal/seq"
+
 // output appends to b what is to be sent now. It reports whether b became full
 // before all was said; the caller then writes b and calls again.
 func (c *core) output(now instant, b *batch) (more bool) {
@@ -158,18 +160,16 @@ func (c *core) sendBare(fl flags, b *batch) {
 	c.count(headerSize)
 }
 
-// sendAck sends an acknowledgement with the blocks nearest to it (§1.5).
+// sendAck sends an acknowledgement, with blocks if something is missing (§1.5).
 func (c *core) sendAck(b *batch) {
-	blocks := c.rcv.ooo.have[:min(len(c.rcv.ooo.have), maxSACKBlocks)]
+	n := min(len(c.rcv.ooo.have), maxSACKBlocks)
 	h := c.header(0)
-	if len(blocks) > 0 {
+	if n > 0 {
 		h.flags = flagSACK
 	}
-	size := headerSize + len(blocks)*sackBlockSize
+	size := headerSize + n*sackBlockSize
 	d := h.Append(b.take(size))
-	for _, r := range blocks {
-		d = appendSACKBlock(d, r)
-	}
+	c.rcv.blocks(func(r seq.Range) { d = appendSACKBlock(d, r) })
 	b.add(d, c.remote)
 	c.rcv.acked(int(h.rwnd))
 	c.count(size)

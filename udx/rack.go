@@ -17,6 +17,11 @@ type rack struct {
 	rtt     time.Duration // of the newest delivered packet
 	sentAt  instant       // of the packet sent last among the delivered
 	sentSeq seq.Number    // its number
+
+	// blind says that the peer had more blocks to report than a packet may
+	// carry: what became of the numbers from horizon on is not known.
+	blind   bool
+	horizon seq.Number
 }
 
 // delivered notes that p, which was sent at its sentAt, has arrived.
@@ -40,8 +45,12 @@ func (r *rack) window(minRTT time.Duration) time.Duration {
 // tells lost of each, and returns when to look again, if ever.
 func (r *rack) detect(now instant, q *sendQueue, minRTT time.Duration, lost func(*sentPacket)) (again instant) {
 	wait := r.rtt + r.window(minRTT)
-	for q.flight.n > 0 {
-		p := q.at(q.flight.head)
+	for n, left := q.flight.head, q.flight.n; left > 0; left-- {
+		p := q.at(n)
+		n = p.next
+		if r.blind && !p.seq.Less(r.horizon) {
+			continue
+		}
 		if p.sentAt > r.sentAt || p.sentAt == r.sentAt && !p.seq.Less(r.sentSeq) {
 			return 0
 		}

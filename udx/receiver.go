@@ -1,6 +1,7 @@
 package udx
 
 import (
+	"slices"
 	"time"
 
 	"github.com/warren-dht/warren/internal/seq"
@@ -26,9 +27,11 @@ const (
 //	-------------|---------|======|----|===|------
 //	 in the queue| missing | out of order  |
 type receiver struct {
-	next  seq.Number // RCV.NXT
-	queue byteQueue  // in order, unread
-	ooo   reassembly
+	next   seq.Number // RCV.NXT
+	queue  byteQueue  // in order, unread
+	ooo    reassembly
+	fresh  [freshBlocks]seq.Number // came out of order since the last acknowledgement
+	nfresh int                     // how many did
 
 	ended bool // everything up to the END has come
 
@@ -77,7 +80,10 @@ func (r *receiver) receive(now instant, p *packet) {
 	}
 	if p.seq != r.next {
 		// §7 (b): what is not kept is not acknowledged either.
-		r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4)
+		if r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4) {
+			r.fresh[r.nfresh%freshBlocks] = p.seq
+			r.nfresh++
+		}
 		r.ackNow = true
 		return
 	}
@@ -145,11 +151,55 @@ func (r *receiver) grow(now instant, rtt time.Duration) {
 	r.taken, r.takenSince = 0, now
 }
 
+// freshBlocks and topBlocks are how many of the blocks of an acknowledgement
+// that has no room for all are those of the latest arrivals, and the highest.
+const (
+	freshBlocks = 16
+	topBlocks   = 8
+)
+
+// blocks calls f for the ranges that an acknowledgement reports, ascending. If
+// there are more than maxSACKBlocks, those of packets that have just come and
+// the highest are among them, so that the peer learns of everything once; the
+// others are the lowest. (The reference reports the lowest alone, and its peer
+// takes the rest for lost.)
+func (r *receiver) blocks(f func(seq.Range)) {
+	have := r.ooo.have
+	if len(have) <= maxSACKBlocks {
+		for _, b := range have {
+			f(b)
+		}
+		return
+	}
+	var picked [maxSACKBlocks]int
+	list := picked[:0]
+	add := func(i int) {
+		if len(list) < maxSACKBlocks && !slices.Contains(list, i) {
+			list = append(list, i)
+		}
+	}
+	for _, n := range r.fresh[:min(r.nfresh, freshBlocks)] {
+		if i := have.Find(n); i >= 0 {
+			add(i)
+		}
+	}
+	for i := range topBlocks {
+		add(len(have) - 1 - i)
+	}
+	for i := 0; len(list) < maxSACKBlocks; i++ {
+		add(i)
+	}
+	slices.Sort(list)
+	for _, i := range list {
+		f(have[i])
+	}
+}
+
 // owes reports whether an acknowledgement is due.
 func (r *receiver) owes(now instant) bool { return r.ackNow || r.ackAt.reached(now) }
 
 // acked notes that a packet with the present state went out.
 func (r *receiver) acked(window int) {
-	r.ackState = ackState{}
+	r.ackState, r.nfresh = ackState{}, 0
 	r.advertised = window
 }

@@ -83,8 +83,85 @@ func TestSACKBlocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if want.sackBlocks() == maxSACKBlocks && n != 49 {
+				// More than fit: TestMoreBlocksThanFit.
+				if got[n].sackBlocks() != maxSACKBlocks || got[n].ack != want.ack {
+					t.Errorf("reply %d: %s", n, show(got[n]))
+				}
+				continue
+			}
 			if g, w := show(got[n]), show(want); g != w {
 				t.Errorf("reply %d: %s, want %s", n, g, w)
+			}
+		}
+	})
+}
+
+// TestMoreBlocksThanFit: what has just come is reported, wherever it lies.
+func TestMoreBlocksThanFit(t *testing.T) {
+	onWire(t, StreamConfig{}, func(w *wire) {
+		w.connect()
+		for i := range 100 {
+			w.in(pkt(flagData, seq.Number(4*i+1), 0, "x"))
+		}
+		w.out()
+		w.in(pkt(flagData, 202, 0, "x")) // behind 201, of the 50th block
+		out := w.out()
+		if len(out) != 1 || out[0].sackBlocks() != maxSACKBlocks {
+			t.Fatalf("sent %v", out)
+		}
+		want := map[seq.Range]bool{{Start: 201, End: 203}: true, {Start: 397, End: 398}: true, {Start: 1, End: 2}: true}
+		last := seq.Number(0)
+		for i := range out[0].sackBlocks() {
+			b := out[0].sackBlock(i)
+			if b.Start.LessEq(last) {
+				t.Errorf("block %v after %d", b, last)
+			}
+			last = b.End
+			delete(want, b)
+		}
+		if len(want) > 0 {
+			t.Errorf("not reported: %v", want)
+		}
+	})
+}
+
+// TestBlindSACK: a packet with all the blocks that there may be does not say
+// that what lies above them is lost.
+func TestBlindSACK(t *testing.T) {
+	onWire(t, StreamConfig{}, func(w *wire) {
+		w.connect()
+		sent := 0
+		var ack packet
+		for round := 0; sent < 130; round++ { // open the window
+			for i := range 10 << round {
+				w.write(fmt.Sprint(i))
+				sent++
+			}
+			w.out()
+			time.Sleep(20 * time.Millisecond)
+			ack = pkt(0, 0, seq.Number(sent), "")
+			w.in(ack)
+		}
+		base := seq.Number(sent)
+		for i := range 120 {
+			w.write(fmt.Sprint(i))
+		}
+		time.Sleep(20 * time.Millisecond)
+		w.out()
+		for i := range maxSACKBlocks {
+			n := base + 1 + 2*seq.Number(i)
+			ack = sacked(ack, seq.Range{Start: n, End: n + 1})
+		}
+		w.in(ack)
+		time.Sleep(8 * time.Millisecond)
+		again := w.out()
+		if len(again) == 0 {
+			t.Error("the holes are not filled")
+		}
+		for _, p := range again {
+			if p.flags&flagData != 0 && !p.seq.Less(base+100) && p.seq.Less(base+120) {
+				t.Errorf("sent again what nothing is known of: %d", p.seq-base)
 			}
 		}
 	})

@@ -19,9 +19,14 @@ func (r Range) Len() int { return r.End.Sub(r.Start) }
 type Set []Range
 
 // Contains reports whether n is a member.
-func (s Set) Contains(n Number) bool {
-	i := s.after(n)
-	return i > 0 && n.Less(s[i-1].End)
+func (s Set) Contains(n Number) bool { return s.Find(n) >= 0 }
+
+// Find returns the index of the range that holds n, or -1.
+func (s Set) Find(n Number) int {
+	if i := s.after(n) - 1; i >= 0 && n.Less(s[i].End) {
+		return i
+	}
+	return -1
 }
 
 // after returns the index of the first range that starts after n.
