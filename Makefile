@@ -30,7 +30,7 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Of an hour or so; BENCH_ARGS="--w W1 --reps 1" for less.
-BENCH_ARGS ?= --w W1,W2,W3,W4,W5,W6,W7,W8,W10 --reps 3
+BENCH_ARGS ?= --w W1,W2,W3,W4,W5,W6,W7,W8,W10,W11 --reps 3
 
 bench-peers: interop/node_modules
 	cd bench && $(GO) build -o bin/ ./cmd/... && rm -f results.jsonl && \

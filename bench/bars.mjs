@@ -77,5 +77,7 @@ export const bars = [
   ['W7', 'net put/get c=16', 'puts a second', 'ops.put.ops_s', '≥', 6],
   ['W7', 'net put/get c=16', 'gets a second', 'ops.get.ops_s', '≥', 4],
   ['W7', 'net put/get c=16', 'failed', (r) => r.ops.put.failed + r.ops.get.failed, '≤', 0, { abs: true }],
-  ...links
+  ...links,
+  ['W11', 'beside js', 'least share', 'least_share', '≥', 0.25, { abs: true }],
+  ['W11', 'beside tcp', 'least share', 'least_share', '≥', 0.25, { abs: true }]
 ]

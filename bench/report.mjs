@@ -48,8 +48,8 @@ function fields(o, prefix = '', flat = {}) {
   return flat
 }
 
-const DULL = /(^|\.)(rep|n|p90_us|p999_us|max_us|mean_us|conc|count|window|bytes|seg|batch|win|foreign_pre|foreign_post|size|inflight|sockets|wall|wall_s|rounds|conns|queries|par|idle_s|bad)$/
-const MAIN = /^(rps|srv_cpu_s_per_100k|qps|query_cpu_ms|boot_s|rss_per_node_kb|mb_s|cpu_s_per_gb|conn_s|echo\.p50_us|rtt\.p50_us|lat\.p50_us|rss_mb|cpu_pct|start_ms|(srv|cli)_rss_kb_per_conn|ops\.\w+\.ops_s)$/
+const DULL = /(^|\.)(rep|n|p90_us|p999_us|max_us|mean_us|conc|count|window|bytes|seconds|seg|batch|win|foreign_pre|foreign_post|size|inflight|sockets|wall|wall_s|rounds|conns|queries|par|idle_s|bad)$/
+const MAIN = /^(rps|srv_cpu_s_per_100k|qps|query_cpu_ms|boot_s|rss_per_node_kb|mb_s|cpu_s_per_gb|conn_s|echo\.p50_us|rtt\.p50_us|lat\.p50_us|rss_mb|cpu_pct|start_ms|(srv|cli)_rss_kb_per_conn|ops\.\w+\.ops_s|own_mb_s|other_mb_s)$/
 
 function groups() {
   const all = new Map()

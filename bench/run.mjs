@@ -4,10 +4,11 @@ import { execFileSync } from 'child_process'
 import os from 'os'
 import * as flags from './runner/flags.mjs'
 import * as connections from './runner/connections.mjs'
+import * as fair from './runner/fair.mjs'
 import * as datagrams from './runner/datagrams.mjs'
 import { write } from './runner/measure.mjs'
 
-const all = { ...datagrams, ...connections }
+const all = { ...datagrams, ...connections, ...fair }
 for (const w of flags.workloads) {
   if (!all[w]) {
     console.error(`no workload ${w}; there are ${Object.keys(all).join(', ')}`)

@@ -31,13 +31,14 @@ func main() {
 	role := flag.String("role", "server", "server or client")
 	proto := flag.String("proto", "tls", "tcp, tls or quic")
 	to := flag.String("to", "", "server's address")
+	host := flag.String("host", "127.0.0.1", "address to listen on (tcp, tls)")
 	mux := flag.Bool("mux", false, "quic: streams of one connection")
 	var o duo.Options
 	settle := o.Flags(flag.CommandLine)
 	flag.Parse()
 	settle()
 	if *role == "server" {
-		measure.Serve(map[string]any{"addr": serve(*proto).String()})
+		measure.Serve(map[string]any{"addr": serve(*proto, *host).String()})
 	}
 	switch *proto {
 	case "tcp":
@@ -56,14 +57,14 @@ func main() {
 }
 
 // serve starts the server and returns its address.
-func serve(proto string) net.Addr {
+func serve(proto, host string) net.Addr {
 	if proto == "quic" {
 		l, err := quic.ListenAddr("127.0.0.1:0", tlsConfig(true), quicConfig)
 		measure.Check(err)
 		go acceptQUIC(l)
 		return l.Addr()
 	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	l, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
 	measure.Check(err)
 	if proto == "tls" {
 		l = tls.NewListener(l, tlsConfig(true))

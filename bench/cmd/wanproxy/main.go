@@ -1,69 +1,22 @@
-// Command wanproxy is a UDP link with a rate, a delay, a drop-tail queue and random
-// loss, in user space (no root, nothing global touched), for W10. One client,
-// one server; each direction has its own link.
+// Command wanproxy is a bad UDP link in user space for W10: one client, one
+// server, each direction with a rate, a delay, a queue and random loss.
 //
 //	wanproxy -to 127.0.0.1:5000 -mbit 50 -rtt 40ms -loss 0.01 -queue 250000
 package main
 
 import (
 	"flag"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/warren-dht/warren/bench/internal/measure"
+	"github.com/warren-dht/warren/bench/internal/wan"
 )
 
-// A pkt waits for its time of arrival.
-type pkt struct {
-	b  []byte
-	at time.Time
-}
-
-// A link is one direction.
-type link struct {
-	bps   float64
-	delay time.Duration
-	queue float64
-	loss  float64
-	free  time.Time // when the serialiser is free
-	ch    chan pkt
-	rng   *rand.Rand
-	drops atomic.Int64
-	lost  atomic.Int64
-	n     atomic.Int64
-}
-
-// put takes a datagram: it is dropped, lost, or on its way.
-func (l *link) put(b []byte) {
-	l.n.Add(1)
-	now := time.Now()
-	if l.free.Before(now) {
-		l.free = now
-	}
-	if l.free.Sub(now).Seconds()*l.bps/8 > l.queue {
-		l.drops.Add(1)
-		return
-	}
-	l.free = l.free.Add(time.Duration(float64(len(b)+28) * 8 / l.bps * 1e9))
-	if l.rng.Float64() < l.loss {
-		l.lost.Add(1)
-		return
-	}
-	l.ch <- pkt{append([]byte(nil), b...), l.free.Add(l.delay)}
-}
-
-// run delivers.
-func (l *link) run(send func([]byte)) {
-	for p := range l.ch {
-		if d := time.Until(p.at); d > 0 {
-			time.Sleep(d)
-		}
-		send(p.b)
-	}
-}
+// headers of IPv4 and UDP.
+const headers = 28
 
 func main() {
 	to := flag.String("to", "", "server")
@@ -72,47 +25,40 @@ func main() {
 	loss := flag.Float64("loss", 0, "random loss each way")
 	queue := flag.Float64("queue", 250000, "queue bytes each way")
 	flag.Parse()
-	dst, err := netip.ParseAddrPort(*to)
+	server, err := netip.ParseAddrPort(*to)
 	measure.Check(err)
-	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	measure.Check(err)
-	out, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	measure.Check(err)
-	for _, c := range []*net.UDPConn{in, out} {
-		c.SetReadBuffer(4 << 20)
-		c.SetWriteBuffer(4 << 20)
-	}
-	mk := func(seed uint64) *link {
-		return &link{bps: *mbit * 1e6, delay: *rtt / 2, queue: *queue, loss: *loss, ch: make(chan pkt, 1<<16), rng: rand.New(rand.NewPCG(seed, 11))}
-	}
-	up, down := mk(1), mk(2)
+	front, back := listen(), listen()
+	link := wan.Config{Rate: *mbit * 1e6, Delay: *rtt / 2, Queue: *queue, Loss: *loss, Extra: headers}
+	up, down := wan.New(link, 1), wan.New(link, 2)
 	var client atomic.Pointer[netip.AddrPort]
-	go up.run(func(b []byte) { out.WriteToUDPAddrPort(b, dst) })
-	go down.run(func(b []byte) {
+	go up.Run(func(b []byte) { back.WriteToUDPAddrPort(b, server) })
+	go down.Run(func(b []byte) {
 		if a := client.Load(); a != nil {
-			in.WriteToUDPAddrPort(b, *a)
+			front.WriteToUDPAddrPort(b, *a)
 		}
 	})
-	go func() {
-		buf := make([]byte, 65536)
-		for {
-			n, a, err := in.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				continue
-			}
-			client.Store(&a)
-			up.put(buf[:n])
+	go read(front, func(b []byte, from netip.AddrPort) {
+		client.Store(&from)
+		up.Put(b)
+	})
+	go read(back, func(b []byte, _ netip.AddrPort) { down.Put(b) })
+	measure.Serve(map[string]any{"host": "127.0.0.1", "port": front.LocalAddr().(*net.UDPAddr).Port})
+}
+
+func listen() *net.UDPConn {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	measure.Check(err)
+	measure.Check(c.SetReadBuffer(4 << 20))
+	measure.Check(c.SetWriteBuffer(4 << 20))
+	return c
+}
+
+func read(c *net.UDPConn, take func(b []byte, from netip.AddrPort)) {
+	b := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(b)
+		if err == nil { // else ICMP told of an earlier datagram
+			take(b[:n], from)
 		}
-	}()
-	go func() {
-		buf := make([]byte, 65536)
-		for {
-			n, _, err := out.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				continue
-			}
-			down.put(buf[:n])
-		}
-	}()
-	measure.Serve(map[string]any{"host": "127.0.0.1", "port": in.LocalAddr().(*net.UDPAddr).Port})
+	}
 }

@@ -14,9 +14,11 @@ import (
 // clientID is the stream id of the client's end of stream i.
 const clientID = 1000
 
-// udxSocket is a mux on one socket of loopback.
-func udxSocket() (*udx.Mux, udp.Conn) {
-	conn, err := udp.Default.Listen(netip.AddrPortFrom(loopback, 0))
+// udxSocket is a mux on one socket of a host's address.
+func udxSocket(host string) (*udx.Mux, udp.Conn) {
+	addr, err := netip.ParseAddr(host)
+	measure.Check(err)
+	conn, err := udp.Default.Listen(netip.AddrPortFrom(addr, 0))
 	measure.Check(err)
 	mux := udx.NewMux(udx.Config{})
 	go udp.Serve(conn, mux)
@@ -27,8 +29,9 @@ func udxSocket() (*udx.Mux, udp.Conn) {
 // peer from its first packet.
 func udxServer(flags *flag.FlagSet, args []string) {
 	conns := flags.Int("conns", 1, "streams")
+	host := flags.String("host", "127.0.0.1", "address to bind")
 	flags.Parse(args)
-	mux, conn := udxSocket()
+	mux, conn := udxSocket(*host)
 	for i := range *conns {
 		id := uint32(i + 1)
 		var s *udx.Stream
@@ -38,19 +41,20 @@ func udxServer(flags *flag.FlagSet, args []string) {
 		measure.Check(err)
 		go duo.Handle(s)
 	}
-	measure.Serve(map[string]any{"host": "127.0.0.1", "port": conn.LocalAddr().Port()})
+	measure.Serve(map[string]any{"host": *host, "port": conn.LocalAddr().Port()})
 }
 
-// udxClient: streams to an udxServer, with the tests "bulk" and "rtt".
+// udxClient: streams to an udxServer, with the tests "bulk", "flow" and "rtt".
 func udxClient(flags *flag.FlagSet, args []string) {
 	to := flags.String("to", "", "host:port of the server")
+	host := flags.String("host", "127.0.0.1", "address to bind")
 	var o duo.Options
 	settle := o.Flags(flags)
 	flags.Parse(args)
 	settle()
 	server, err := netip.ParseAddrPort(*to)
 	measure.Check(err)
-	mux, conn := udxSocket()
+	mux, conn := udxSocket(*host)
 	id := uint32(0)
 	o.Dial = func() (duo.Conn, error) {
 		id++

@@ -37,14 +37,14 @@ type Options struct {
 // Flags registers what every client takes; it returns a function that settles
 // them after flag.Parse.
 func (o *Options) Flags(flags *flag.FlagSet) (settle func()) {
-	flags.StringVar(&o.Test, "test", "connect", "connect, cold, burst, bulk, rtt, load or hold")
+	flags.StringVar(&o.Test, "test", "connect", "connect, cold, burst, bulk, flow, rtt, load or hold")
 	flags.IntVar(&o.Count, "count", 200, "connections or round trips")
 	flags.IntVar(&o.Conns, "conns", 1, "connections at once")
 	flags.IntVar(&o.Rounds, "rounds", 5, "bursts")
 	flags.Int64Var(&o.Bytes, "bytes", 512<<20, "bytes in all")
 	flags.IntVar(&o.Chunk, "chunk", 64<<10, "bytes of a write")
 	flags.IntVar(&o.Size, "size", 64, "bytes of a round trip")
-	idle := flags.Int("idle", 20, "seconds to hold connections")
+	idle := flags.Int("idle", 20, "seconds to hold connections, or to let one flow")
 	server := flags.String("pids", "", "the server's process, for its CPU and memory")
 	network := flags.String("net", "", "the network's process")
 	return func() {
@@ -56,7 +56,7 @@ func (o *Options) Flags(flags *flag.FlagSet) (settle func()) {
 // Run runs the test and returns its figures.
 func Run(o Options) map[string]any {
 	tests := map[string]func(Options) map[string]any{
-		"connect": connect, "cold": cold, "burst": burst, "bulk": bulk, "load": load, "hold": hold,
+		"connect": connect, "cold": cold, "burst": burst, "bulk": bulk, "flow": flow, "load": load, "hold": hold,
 		"rtt": func(o Options) map[string]any {
 			c, _, _ := dial(o.Dial)
 			return rtt(o, c)

@@ -29,8 +29,8 @@ func listen(t *testing.T) func() (Conn, error) {
 
 func TestTransfers(t *testing.T) {
 	dial := listen(t)
-	o := Options{Count: 20, Conns: 3, Rounds: 1, Bytes: 3 << 20, Chunk: 64 << 10, Size: 64, Server: []int{os.Getpid()}, Dial: dial, Fresh: dial}
-	for test, field := range map[string]string{"connect": "open", "cold": "echo", "burst": "conn_s", "rtt": "rtt", "bulk": "mb_s"} {
+	o := Options{Count: 20, Conns: 3, Rounds: 1, Bytes: 3 << 20, Chunk: 64 << 10, Size: 64, Idle: 50 * time.Millisecond, Server: []int{os.Getpid()}, Dial: dial, Fresh: dial}
+	for test, field := range map[string]string{"connect": "open", "cold": "echo", "burst": "conn_s", "rtt": "rtt", "bulk": "mb_s", "flow": "mb_s"} {
 		o.Test = test
 		if r := Run(o); r[field] == nil {
 			t.Errorf("%s has no %s: %v", test, field, r)

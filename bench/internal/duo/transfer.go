@@ -101,6 +101,23 @@ func load(o Options) map[string]any {
 	return r
 }
 
+// flow sends as much as it can for o.Idle.
+func flow(o Options) map[string]any {
+	c, err := o.Dial()
+	measure.Check(err)
+	_, err = c.Write(header(Sink, 1e15))
+	measure.Check(err)
+	chunk := make([]byte, o.Chunk)
+	sent := 0
+	start := time.Now()
+	for time.Since(start) < o.Idle {
+		n, err := c.Write(chunk)
+		measure.Check(err)
+		sent += n
+	}
+	return map[string]any{"bytes": sent, "mb_s": float64(sent) / 1e6 / time.Since(start).Seconds()}
+}
+
 // hold opens connections, 20 at a time, and keeps them idle.
 func hold(o Options) map[string]any {
 	warm(o)
