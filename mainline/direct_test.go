@@ -83,3 +83,10 @@ func (d *desk) give(n *Node, from netip.AddrPort, b []byte) []byte {
 	}
 	return nil
 }
+
+// twoDesks are a network with a socket of each family.
+type twoDesks [2]*desk
+
+func (d twoDesks) Listen(a netip.AddrPort) (udp.Conn, error) { return d[family(a.Addr().Is6())], nil }
+func (d twoDesks) Addrs() ([]netip.Addr, error)              { return nil, nil }
+func (d twoDesks) Watch(context.Context) <-chan struct{}     { return nil }

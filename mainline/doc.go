@@ -28,12 +28,13 @@
 // # Size of replies
 //
 // No reply is longer than 1024 bytes (BEP 32), but for that to a get, which may
-// take 1232 where a value is that long. The longest reply that a query can
-// provoke, in bytes for each byte of the query, is 1.6 for ping, 4.0 for
-// find_node, 11 for get_peers, 14 for get, 9 for sample_infohashes and 1.6 for
-// announce_peer and put; TestReplyFactor holds these. A source gets at most 64
-// replies a second, 256 in a burst (see docs/spec/mainline.md §25), unless its
-// address is private.
+// take 1280 if that is what a long value needs. Lists of nodes, peers and samples
+// are cut to fit. How much longer a reply may be than the query that provokes it,
+// at the worst: 1.3 times for ping and errors, 3.5 for find_node (6 if it asks
+// for both families), 9 for get_peers, 10 for sample_infohashes, 15.5 for get, 1
+// for announce_peer and put. TestReplyFactor holds these. A source (an IPv4
+// address, a /64 of IPv6) gets at most 64 replies a second and 256 in a burst,
+// unless its address is private (Config.QueryRate).
 //
 // Left out on purpose: BEP 50 (publish and subscribe), which nobody deployed:
 // messages that carry a topic are dropped.

@@ -10,30 +10,44 @@ import (
 // need be, to different nodes at once. It is owned by one procedure.
 type fan struct {
 	n      *Node
-	events chan event // with room for one event a query
-	out    *outbox    // for socket
+	events chan event
+	each   func(event) // what came of a query, one call for each
+	out    *outbox     // for socket
 	socket *socket
 	open   int // queries under way, each of which holds a slot
 }
 
+// newFan makes a fan of at most so many queries.
+func (n *Node) newFan(most int, each func(event)) *fan {
+	return &fan{n: n, events: make(chan event, most), each: each, out: borrowOutbox()}
+}
+
 // send sends a query, or has flush send it, as soon as there is a free slot and
-// its address may get another one.
+// its address may get another one. While it waits for a slot it takes answers,
+// so that fans never wait for each other.
 func (f *fan) send(ctx context.Context, s *socket, req *request, q query) error {
 	n := f.n
+	q.events = f.events
 	if f.socket != s {
 		f.flush()
 		f.socket = s
 	}
-	select {
-	case n.slots <- struct{}{}:
-	default:
-		f.flush()
+	for taken := false; !taken; {
 		select {
 		case n.slots <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-n.ctx.Done():
-			return ErrClosed
+			taken = true
+		default:
+			f.flush()
+			select {
+			case n.slots <- struct{}{}:
+				taken = true
+			case e := <-f.events:
+				f.take(e)
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-n.ctx.Done():
+				return ErrClosed
+			}
 		}
 	}
 	f.open++
@@ -68,18 +82,26 @@ func (f *fan) flush() {
 	}
 }
 
-// wait returns the next thing that came of a query.
-func (f *fan) wait(ctx context.Context) (event, error) {
-	select {
-	case e := <-f.events:
-		<-f.n.slots
-		f.open--
-		return e, nil
-	case <-ctx.Done():
-		return event{}, ctx.Err()
-	case <-f.n.ctx.Done():
-		return event{}, ErrClosed
+func (f *fan) take(e event) {
+	<-f.n.slots
+	f.open--
+	f.each(e)
+}
+
+// wait takes what comes until all queries are over.
+func (f *fan) wait(ctx context.Context) error {
+	f.flush()
+	for f.open > 0 {
+		select {
+		case e := <-f.events:
+			f.take(e)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.n.ctx.Done():
+			return ErrClosed
+		}
 	}
+	return nil
 }
 
 // end gives everything back.

@@ -160,27 +160,20 @@ func (g *getter) askAgain(ctx context.Context) {
 	if len(g.shadowed) == 0 {
 		return
 	}
-	n := g.n
-	f := fan{n: n, events: make(chan event, len(g.shadowed)), out: borrowOutbox()}
+	n, asked := g.n, g.shadowed
+	var m message
+	f := n.newFan(len(asked), func(e event) {
+		if e.kind == queryAnswer && m.parse(e.data) == nil && m.kind == 'r' && m.body.any(hasKey) && m.body.any(hasValue) {
+			g.take(asked[e.part].point, asked[e.part].socket, &m.body)
+		}
+	})
 	defer f.end()
 	zero := int64(0)
 	req := request{method: methodGet, target: g.target, minSeq: &zero}
-	for i, h := range g.shadowed {
-		if f.send(ctx, n.sockets[h.socket], &req, query{to: h.Addr, id: h.ID, knownID: true, events: f.events, part: i}) != nil {
+	for i, h := range asked {
+		if f.send(ctx, n.sockets[h.socket], &req, query{to: h.Addr, id: h.ID, knownID: true, part: i}) != nil {
 			return
 		}
 	}
-	f.flush()
-	var m message
-	asked := g.shadowed
-	for range asked {
-		e, err := f.wait(ctx)
-		if err != nil {
-			return
-		}
-		if e.kind == queryAnswer && m.parse(e.data) == nil && m.kind == 'r' && m.body.any(hasKey) && m.body.any(hasValue) {
-			h := asked[e.part]
-			g.take(h.point, h.socket, &m.body)
-		}
-	}
+	f.wait(ctx)
 }

@@ -65,16 +65,16 @@ func (n *Node) query(ctx context.Context, a netip.AddrPort, req *request, m *mes
 	if err != nil {
 		return Contact{}, err
 	}
-	f := fan{n: n, events: make(chan event, 1), out: borrowOutbox()}
+	var e event
+	f := n.newFan(1, func(x event) { e = x })
 	defer f.end()
-	if err := f.send(ctx, s, req, query{to: a, events: f.events}); err != nil {
+	if err := f.send(ctx, s, req, query{to: a}); err != nil {
 		return Contact{}, err
 	}
-	f.flush()
-	e, err := f.wait(ctx)
-	switch {
-	case err != nil:
+	if err := f.wait(ctx); err != nil {
 		return Contact{}, err
+	}
+	switch {
 	case e.kind != queryAnswer:
 		return Contact{}, e.err
 	case m.parse(e.data) != nil:

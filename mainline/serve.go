@@ -13,7 +13,7 @@ import (
 // The size of replies (BEP 32), see the package comment.
 const (
 	maxReply      = 1024
-	maxValueReply = 1232 // of a get whose value is long: the least MTU of IPv6 less its headers
+	maxValueReply = 1280 // of a get: with a value of 1000 bytes, key and signature 1024 are not enough
 	maxValues4    = 50
 	maxValues6    = 25
 )

@@ -47,24 +47,9 @@ func (n *Node) store(ctx context.Context, target key, holders []holder, write fu
 	if len(holders) == 0 {
 		return st, ErrNoNodes
 	}
-	f := fan{n: n, events: make(chan event, len(holders)), out: borrowOutbox()}
-	defer f.end()
-	for i, h := range holders {
-		req := write(h)
-		q := query{to: h.Addr, id: h.ID, knownID: true, events: f.events, part: i}
-		if err := f.send(ctx, n.sockets[h.socket], &req, q); err != nil {
-			return st, err
-		}
-	}
-	f.flush()
 	var m message
-	for range holders {
-		e, err := f.wait(ctx)
-		if err != nil {
-			return st, err
-		}
-		h := &holders[e.part]
-		contact := Contact{ID: n.id(h.ID), Addr: h.Addr}
+	f := n.newFan(len(holders), func(e event) {
+		contact := Contact{ID: n.id(holders[e.part].ID), Addr: e.from}
 		switch {
 		case e.kind != queryAnswer || m.parse(e.data) != nil:
 			st.TimedOut++
@@ -73,6 +58,16 @@ func (n *Node) store(ctx context.Context, target key, holders []holder, write fu
 		default:
 			st.Refused = append(st.Refused, Refusal{contact, m.error()})
 		}
+	})
+	defer f.end()
+	for i, h := range holders {
+		req := write(h)
+		if err := f.send(ctx, n.sockets[h.socket], &req, query{to: h.Addr, id: h.ID, knownID: true, part: i}); err != nil {
+			return st, err
+		}
+	}
+	if err := f.wait(ctx); err != nil {
+		return st, err
 	}
 	return st, st.err()
 }

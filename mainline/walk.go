@@ -34,6 +34,7 @@ type walk struct {
 	in      message // the answer being looked at
 	calls   []*call.Call[query]
 	held    int  // calls that hold one of the node's slots
+	slot    bool // another slot is held, for the next call
 	noSeeds bool // do not fall back on the bootstrap nodes
 	upkeep  bool // it is for the table's sake, and its tokens are of no use
 
@@ -131,7 +132,7 @@ func (w *walk) run(ctx context.Context) error {
 				}
 			}
 		case slot <- struct{}{}:
-			<-w.n.slots // ask takes it
+			w.slot = true
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.n.ctx.Done():
@@ -219,7 +220,7 @@ func (w *walk) ask() (waiting, done bool) {
 // askPart is ask for one socket.
 func (w *walk) askPart(p *part) (waiting bool) {
 	locked := false
-	for !waiting {
+	for {
 		if p.next == nil {
 			c, ok := p.search.Next()
 			if !ok {
@@ -231,23 +232,36 @@ func (w *walk) askPart(p *part) (waiting bool) {
 			}
 			p.next = &c
 		}
-		select {
-		case w.n.slots <- struct{}{}:
-			if !locked {
-				w.n.mu.Lock()
-				w.now, locked = time.Now(), true
-			}
-			w.send(p, *p.next)
-			p.next = nil
-		default:
+		if !w.takeSlot() {
 			waiting = true
+			break
 		}
+		if !locked {
+			w.n.mu.Lock()
+			w.now, locked = time.Now(), true
+		}
+		w.send(p, *p.next)
+		p.next = nil
 	}
 	if locked {
 		w.n.mu.Unlock()
 		w.out.flush(p.s.conn)
 	}
 	return waiting
+}
+
+// takeSlot takes one of the node's slots, if one is free or was waited for.
+func (w *walk) takeSlot() bool {
+	if w.slot {
+		w.slot = false
+		return true
+	}
+	select {
+	case w.n.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 // send asks one node. The caller holds the mutex and a slot.
@@ -365,6 +379,9 @@ func (w *walk) abandon() {
 		c.Payload.events = nil
 	}
 	w.n.mu.Unlock()
+	if w.slot {
+		w.held++
+	}
 	for ; w.held > 0; w.held-- {
 		<-w.n.slots
 	}
