@@ -264,6 +264,9 @@ func (n *Node) expire(now time.Time) {
 // nodes and none of them could be resolved, the context's error, or
 // [ErrClosed].
 func (n *Node) Ready(ctx context.Context) error {
+	if n.ctx.Err() != nil {
+		return ErrClosed
+	}
 	select {
 	case <-n.ready:
 		n.mu.Lock()

@@ -51,7 +51,6 @@ type part struct {
 	next    *point                          // waits for a free slot
 	routers bool                            // the bootstrap nodes have been offered
 	holders []holder                        // nearest first
-	replied int
 }
 
 // A holder is a node that gave a token, and so may be asked to store.
@@ -302,7 +301,6 @@ func (w *walk) handle(e event) bool {
 		p.search.Refused(e.from)
 		return true
 	}
-	p.replied++
 	from := point{ID: toKey(m.body.id), Addr: e.from}
 	valid := p.s.secureContact(from)
 	p.search.Answered(e.from, from.ID, valid)
@@ -361,14 +359,6 @@ func (w *walk) nearestHolders() (list []holder) {
 		list = append(list, p.holders[:min(K, len(p.holders))]...)
 	}
 	return list
-}
-
-// replied is how many nodes answered.
-func (w *walk) replied() (n int) {
-	for _, p := range w.parts {
-		n += p.replied
-	}
-	return n
 }
 
 // abandon lets go of the queries that are still under way. What they bring
