@@ -22,6 +22,7 @@ const maxAcceptedPaths = 4
 // socket only, never the address (docs/spec/udx.md §1.6); see DEVIATIONS.md.
 type paths struct {
 	current, previous path
+	last              path // of the packet that came last
 	accepted          []path
 }
 
@@ -150,6 +151,32 @@ func (s *Stream) ChangeRemote(conn udp.Conn, remoteID uint32, remote netip.AddrP
 	s.setRoute(conn, remoteID, remote)
 	s.flushAlone(s.mux.clock.now())
 	return done, nil
+}
+
+// LastPath returns the socket and the address that the peer's last packet came
+// by; a nil socket if none has come.
+func (s *Stream) LastPath() (udp.Conn, netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paths.last.conn, s.paths.last.remote
+}
+
+// Knock sends one bare acknowledgement by another path than the stream's: to
+// whoever relays for the peer, for example, so that he learns our address.
+func (s *Stream) Knock(conn udp.Conn, remoteID uint32, remote netip.AddrPort) error {
+	remote, err := checkPath(conn, remote)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.core.done {
+		return s.fail("write", s.core.cause())
+	}
+	h := s.core.header(0)
+	h.streamID = remoteID
+	s.mu.Unlock()
+	_, err = conn.WriteBatch([]udp.Datagram{{Payload: h.Append(nil), Peer: remote}})
+	return err
 }
 
 // relayIdleTime is how long a relayed stream may go without a packet: nothing in

@@ -156,6 +156,7 @@ func (s *Stream) take(now instant, conn udp.Conn, d udp.Datagram, in *intake, b 
 		s.core.stats.BadPackets++
 		return
 	}
+	s.paths.last = from
 	s.core.input(now, &p)
 	if p.flags&(flagMessage|flagHeartbeat) == flagMessage && s.messages.put(p.payload) {
 		s.readable.Broadcast()
