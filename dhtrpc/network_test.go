@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/warren-dht/warren/vnet"
 )
@@ -15,12 +16,13 @@ type testNet struct {
 	net   *vnet.Network
 	first *Node
 	nodes []*Node // the first included
+	born  map[*Node]time.Time
 }
 
 // newTestNet makes a bootstrapper and size-1 persistent nodes that know it.
 func newTestNet(t *testing.T, size int) *testNet {
 	t.Helper()
-	tn := &testNet{t: t, net: vnet.New(1)}
+	tn := &testNet{t: t, net: vnet.New(1), born: map[*Node]time.Time{}}
 	h := tn.net.Host()
 	n, err := Bootstrapper(netip.AddrPortFrom(h.Addr(), 49737), Config{Network: h})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,9 +345,9 @@ func TestReadyEnds(t *testing.T) {
 func TestBootstrapNames(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tn := newTestNet(t, 1)
-		lookups := 0
+		var lookups atomic.Int32
 		resolve := func(_ context.Context, host string) ([]netip.Addr, error) {
-			lookups++
+			lookups.Add(1)
 			if host != "boot.example" {
 				return nil, errors.New("no such name")
 			}
@@ -364,14 +365,14 @@ func TestBootstrapNames(t *testing.T) {
 			{[]string{"wrong.example:49737"}, false, 0},
 			{[]string{"wrong.example:49737", "boot.example:49737"}, true, 0},
 		} {
-			lookups = 0
+			lookups.Store(0)
 			n := tn.add(Config{Bootstrap: tc.list, Resolve: resolve})
 			if found := len(n.Nodes()) > 0; found != tc.found {
 				t.Errorf("%v: found %v", tc.list, found)
 			}
 			n.FindNode(ID{}, QueryOptions{}).Run(t.Context())
-			if tc.lookups != 0 && lookups != tc.lookups {
-				t.Errorf("%v: %d look-ups, want %d", tc.list, lookups, tc.lookups)
+			if n := int(lookups.Load()); tc.lookups != 0 && n != tc.lookups {
+				t.Errorf("%v: %d look-ups, want %d", tc.list, n, tc.lookups)
 			}
 			n.Close()
 		}

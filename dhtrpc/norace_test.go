@@ -1,0 +1,6 @@
+//go:build !race
+
+package dhtrpc
+
+// raceEnabled makes large tests smaller.
+const raceEnabled = false
