@@ -21,15 +21,21 @@ import (
 // A recordsNet is a virtual network of storing nodes, for a bubble.
 type recordsNet struct {
 	*testing.T
-	net   *vnet.Network
-	boot  string
-	nodes []*Node
+	net    *vnet.Network
+	limits StoreLimits
+	boot   string
+	nodes  []*Node
 }
 
 // newRecordsNet makes a network of that many persistent nodes.
 func newRecordsNet(t *testing.T, size int) *recordsNet {
 	t.Helper()
-	tn := &recordsNet{T: t, net: vnet.New(1)}
+	return newLimitedNet(t, size, StoreLimits{})
+}
+
+func newLimitedNet(t *testing.T, size int, limits StoreLimits) *recordsNet {
+	t.Helper()
+	tn := &recordsNet{T: t, net: vnet.New(1), limits: limits}
 	t.Cleanup(tn.net.Close)
 	for range size {
 		tn.add(nil, nil, dhtrpc.Never)
@@ -59,7 +65,7 @@ func (tn *recordsNet) addOn(h udp.Network, store Store, mode dhtrpc.EphemeralMod
 func (tn *recordsNet) start(h udp.Network, store Store, mode dhtrpc.EphemeralMode) (*Node, func()) {
 	tn.Helper()
 	seed := uint64(len(tn.nodes))
-	records, known, err := newRecords(StoreLimits{}, store, rand.New(rand.NewPCG(seed, 0)), nil)
+	records, known, err := newRecords(tn.limits, store, rand.New(rand.NewPCG(seed, 0)), nil)
 	if err != nil {
 		tn.Fatal(err)
 	}
