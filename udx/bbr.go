@@ -196,7 +196,8 @@ func (b *bbr) pacingFor(gain float64, mss int) float64 {
 	return max(1000, b.bandwidth.Value()*float64(mss)*gain*bbrPacingMargin)
 }
 
-func (b *bbr) onAck(now instant, ev *ackEvent) {
+func (b *bbr) onAck(now instant, event ackEvent) {
+	ev := &event
 	b.updateBandwidth(now, ev)
 	b.updatePhase(ev)
 	b.updateFull(ev)

@@ -10,7 +10,7 @@ type controller interface {
 	onSent(now instant, inflight int, s *rateSampler)
 	// onAck is told of every acknowledgement that came while something was in
 	// flight.
-	onAck(now instant, ev *ackEvent)
+	onAck(now instant, ev ackEvent)
 	// onRecovery is told that recovery begins, before it shrinks the window.
 	onRecovery()
 	// onTimeout is told of a retransmission timeout.

@@ -303,6 +303,6 @@ func (c *core) adapt(now instant, st *batchStep) {
 		recovery: c.recovery,
 		mss:      c.mss(),
 	}
-	c.cc.onAck(now, &ev)
+	c.cc.onAck(now, ev)
 	c.pace.setRate(now, c.cc.rate())
 }

@@ -2,6 +2,8 @@ package udx
 
 import (
 	"math"
+	"math/bits"
+	"sync"
 
 	"github.com/warren-dht/warren/internal/seq"
 )
@@ -22,6 +24,7 @@ type sendQueue struct {
 	una, nxt, end seq.Number
 
 	ring   []sentPacket // indexed by number; its length is a power of two
+	box    *packetRing  // the pooled memory of ring; nil for a small one
 	slab   *slab        // takes the next packets; nil if nothing is held
 	flight packetList
 	lost   packetList
@@ -104,22 +107,61 @@ func (q *sendQueue) unsent() int { return q.end.Sub(q.nxt) }
 // empty reports whether everything was acknowledged.
 func (q *sendQueue) empty() bool { return q.una == q.end }
 
-// grow makes room for one more packet.
-func (q *sendQueue) grow() {
-	if q.end.Sub(q.una) < len(q.ring) {
+const (
+	smallRing = 8  // what an idle stream may keep
+	minRing   = 64 // the smallest pooled one
+	maxRing   = 16 // how many sizes are pooled
+)
+
+// A packetRing is pooled memory for a sendQueue's ring.
+type packetRing struct{ p []sentPacket }
+
+var ringPools [maxRing]sync.Pool // of *packetRing, of minRing<<i packets
+
+// grow makes room for n more packets.
+func (q *sendQueue) grow(n int) {
+	n += q.end.Sub(q.una)
+	if n <= len(q.ring) {
 		return
 	}
-	ring := make([]sentPacket, max(8, 2*len(q.ring)))
-	for n := q.una; n != q.end; n++ {
-		ring[int(n)&(len(ring)-1)] = *q.at(n)
+	var ring []sentPacket
+	var box *packetRing
+	if n <= smallRing {
+		ring = make([]sentPacket, smallRing)
+	} else {
+		size := 1 << bits.Len(uint(max(n, minRing)-1))
+		i := bits.Len(uint(size/minRing)) - 1
+		if i < maxRing {
+			box, _ = ringPools[i].Get().(*packetRing)
+		}
+		if box == nil {
+			box = &packetRing{make([]sentPacket, size)}
+		}
+		ring = box.p
 	}
-	q.ring = ring
+	for n := q.una; n != q.end; n++ {
+		p := q.at(n)
+		ring[int(n)&(len(ring)-1)] = *p
+		p.slab = nil
+	}
+	q.freeRing()
+	q.ring, q.box = ring, box
+}
+
+// freeRing gives the ring back to its pool. No packet of it holds a slab.
+func (q *sendQueue) freeRing() {
+	if q.box != nil {
+		if i := bits.Len(uint(len(q.ring)/minRing)) - 1; i < maxRing {
+			ringPools[i].Put(q.box)
+		}
+		q.ring, q.box = nil, nil
+	}
 }
 
 // open appends an empty packet with room for mss bytes of payload; more is how
 // many bytes are about to come.
 func (q *sendQueue) open(mss, more int) *sentPacket {
-	q.grow()
+	q.grow(1)
 	if q.slab != nil && len(q.slab.b)-q.slab.w < headerSize+mss {
 		q.closeSlab()
 	}
@@ -146,6 +188,7 @@ func (q *sendQueue) closeSlab() {
 // and not sent yet grows first.
 func (q *sendQueue) write(p []byte, mss int) {
 	q.unsentBytes += len(p)
+	q.grow(len(p)/mss + 1)
 	for len(p) > 0 {
 		var last *sentPacket
 		if q.end != q.nxt {
@@ -264,9 +307,7 @@ func (q *sendQueue) advance(una seq.Number) {
 	q.una = una
 	if q.empty() {
 		q.closeSlab()
-		if len(q.ring) > 8 {
-			q.ring = nil
-		}
+		q.freeRing()
 	}
 }
 
@@ -278,5 +319,6 @@ func (q *sendQueue) clear() {
 		}
 	}
 	q.closeSlab()
+	q.freeRing()
 	*q = newSendQueue(q.nxt)
 }
