@@ -108,7 +108,7 @@ func (p *run) finish(t *tally, e event) {
 		case "pass":
 			t.pass()
 		case "skip":
-			t.skip(name, reason(p.output[test]))
+			t.skipTest(e.Package, test, reason(p.output[test]))
 		case "fail":
 			failed++
 			if parents[test] && slices.ContainsFunc(p.under(test), func(s string) bool { return p.result[s] == "fail" }) {
@@ -118,7 +118,7 @@ func (p *run) finish(t *tally, e event) {
 		}
 		tests++
 	}
-	took := time.Duration(e.Elapsed * float64(time.Second))
+	took := time.Duration(e.Elapsed * float64(time.Second)).Round(10 * time.Millisecond)
 	switch {
 	case e.Action == "fail":
 		if failed == 0 { // it did not build, or died

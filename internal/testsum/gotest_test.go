@@ -47,7 +47,7 @@ func TestReadCountsLeaves(t *testing.T) {
 	if want := []string{"unit: a.TestMany/two", "unit: b", "unit: d", "unit: e: no result"}; !slices.Equal(sum.failed, want) {
 		t.Errorf("failed %q, want %q", sum.failed, want)
 	}
-	if want := []string{"unit: a.TestRoot: not root"}; !slices.Equal(sum.skips, want) {
+	if want := []skip{{"unit", "a.TestRoot", "not root", "a", "TestRoot"}}; !slices.Equal(sum.skips, want) {
 		t.Errorf("skipped %q, want %q", sum.skips, want)
 	}
 	said := out.String()
@@ -73,6 +73,17 @@ func TestStrictReportRefusesSkips(t *testing.T) {
 	sum.skip("the live peers", "node is not installed")
 	if sum.report(true) || !sum.report(false) {
 		t.Error("a skip must fail only the strict report")
+	}
+}
+
+func TestTakeLeavesStages(t *testing.T) {
+	sum := &tally{out: new(bytes.Buffer), stage: "unit"}
+	sum.skip("the race detector", "no C compiler")
+	sum.skipTest("a", "TestMemory", "the race detector needs memory of its own")
+	sum.skipTest("a", "TestRoot", "not root")
+	taken := sum.take(func(s skip) bool { return strings.Contains(s.reason, "race detector") })
+	if len(taken) != 1 || taken[0].test != "TestMemory" || len(sum.skips) != 2 {
+		t.Errorf("took %v, left %v", taken, sum.skips)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,7 +24,8 @@ func unit(r *repo, t *tally) {
 	}
 	packages := slices.DeleteFunc(strings.Fields(list), func(p string) bool { return strings.HasSuffix(p, "/natlab") })
 	c := r.command("go", "test", "-vet=off", testTimeout)
-	if reason := noRace(r); reason != "" {
+	reason := noRace(r)
+	if reason != "" {
 		t.skip("the race detector", reason)
 	} else {
 		c.args = append(c.args, "-race")
@@ -31,6 +33,31 @@ func unit(r *repo, t *tally) {
 	}
 	c.args = append(c.args, packages...)
 	goTest(t, c)
+	if reason == "" {
+		withoutRace(r, t)
+	}
+}
+
+// withoutRace runs the tests that the race detector kept from running: those
+// that skip themselves because of it, as tests of memory and of allocations do,
+// and those in files that are built without it.
+func withoutRace(r *repo, t *tally) {
+	tests := make(map[string][]string) // by package
+	for _, s := range t.take(func(s skip) bool { return strings.Contains(s.reason, "race detector") }) {
+		name, _, _ := strings.Cut(s.test, "/")
+		tests[s.pkg] = append(tests[s.pkg], name)
+	}
+	names, err := raceless(r)
+	if err != nil {
+		t.check("tests that are built without the race detector", err)
+	}
+	for pkg, more := range names {
+		tests[pkg] = append(tests[pkg], more...)
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(tests)) {
+		run := "-run=^(" + strings.Join(slices.Compact(slices.Sorted(slices.Values(tests[pkg]))), "|") + ")$"
+		goTest(t, r.command("go", "test", "-vet=off", testTimeout, run, pkg))
+	}
 }
 
 // noRace says why the race detector cannot run.

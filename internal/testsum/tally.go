@@ -12,7 +12,13 @@ type tally struct {
 	stage  string // running now
 	passed int
 	failed []string
-	skips  []string
+	skips  []skip
+}
+
+// A skip is something that did not run.
+type skip struct {
+	stage, name, reason string
+	pkg, test           string // of a test; empty for a part of a stage
 }
 
 // check records one check of the running stage.
@@ -29,8 +35,28 @@ func (t *tally) check(name string, err error) {
 func (t *tally) pass()            { t.passed++ }
 func (t *tally) fail(name string) { t.failed = append(t.failed, t.stage+": "+name) }
 
+// skip records that a part of the running stage did not run.
 func (t *tally) skip(name, reason string) {
-	t.skips = append(t.skips, fmt.Sprintf("%s: %s: %s", t.stage, name, reason))
+	t.skips = append(t.skips, skip{stage: t.stage, name: name, reason: reason})
+}
+
+// skipTest records that a test skipped itself.
+func (t *tally) skipTest(pkg, test, reason string) {
+	t.skips = append(t.skips, skip{t.stage, pkg + "." + test, reason, pkg, test})
+}
+
+// take removes the skipped tests that match and returns them.
+func (t *tally) take(match func(skip) bool) []skip {
+	var taken, left []skip
+	for _, s := range t.skips {
+		if s.test != "" && match(s) {
+			taken = append(taken, s)
+		} else {
+			left = append(left, s)
+		}
+	}
+	t.skips = left
+	return taken
 }
 
 // report prints the lists and the summary line. It says whether all is well;
@@ -45,7 +71,11 @@ func (t *tally) report(strict bool) bool {
 			fmt.Fprintf(t.out, "  %s\n", name)
 		}
 	}
-	list("skipped:", t.skips)
+	var skipped []string
+	for _, s := range t.skips {
+		skipped = append(skipped, s.stage+": "+s.name+": "+s.reason)
+	}
+	list("skipped:", skipped)
 	if strict && len(t.skips) > 0 {
 		fmt.Fprintln(t.out, "WARREN_TEST_ALL=1: a skip is a failure")
 	}
