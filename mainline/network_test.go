@@ -3,6 +3,7 @@ package mainline
 import (
 	"context"
 	"crypto/sha1"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -32,19 +33,22 @@ func newTestnet(t testing.TB, n int, change ...func(i int, c *Config)) *testnet 
 	return tn
 }
 
+// config is that of a node on a host of its own.
+func (tn *testnet) config() Config {
+	h := tn.inet.Host()
+	return Config{
+		Network:     h,
+		Addrs:       []netip.AddrPort{netip.AddrPortFrom(h.Addr(), 6881)},
+		Bootstrap:   tn.boot,
+		NoBootstrap: tn.boot == nil,
+		Rand:        rand.NewPCG(binary.BigEndian.Uint64(append(h.Addr().AsSlice(), 0, 0, 0, 0)), 7),
+	}
+}
+
 // add starts a node on a host of its own and waits until it is ready.
 func (tn *testnet) add(change func(*Config)) *Node {
 	tn.t.Helper()
-	h := tn.inet.Host()
-	cfg := Config{
-		Network:   h,
-		Addrs:     []netip.AddrPort{netip.AddrPortFrom(h.Addr(), 6881)},
-		Bootstrap: tn.boot,
-		Rand:      rand.NewPCG(uint64(len(tn.nodes)), 7),
-	}
-	if cfg.Bootstrap == nil {
-		cfg.NoBootstrap = true
-	}
+	cfg := tn.config()
 	if change != nil {
 		change(&cfg)
 	}
