@@ -47,15 +47,15 @@ type announcer struct {
 	rounds, empty, heals atomic.Uint64
 
 	mu       sync.Mutex // guards everything below
-	current  []relay    // that accepted the last announcement
-	former   [2][]relay // of the two rounds before it
+	current  []relayNode    // that accepted the last announcement
+	former   [2][]relayNode // of the two rounds before it
 	closest  []netip.AddrPort
 	stopLoop context.CancelFunc // nil while it does not run
 	ended    chan struct{}      // closed when the loop has ended
 }
 
-// A relay is a node that holds our announcement.
-type relay struct {
+// A relayNode is a node that holds our announcement.
+type relayNode struct {
 	dhtrpc.Contact
 	self netip.AddrPort // our address as it sees it
 }
@@ -160,8 +160,8 @@ func (a *announcer) isRelay(addr netip.AddrPort) bool {
 	return hasRelay(a.current, addr) || hasRelay(a.former[0], addr) || hasRelay(a.former[1], addr)
 }
 
-func hasRelay(relays []relay, addr netip.AddrPort) bool {
-	return slices.ContainsFunc(relays, func(r relay) bool { return r.Addr == addr })
+func hasRelay(relays []relayNode, addr netip.AddrPort) bool {
+	return slices.ContainsFunc(relays, func(r relayNode) bool { return r.Addr == addr })
 }
 
 // stats counts.
@@ -250,7 +250,7 @@ func (a *announcer) pingRelays(ctx context.Context) bool {
 
 // heal announces to a relay that sees us at another address than it did when we
 // announced there.
-func (a *announcer) heal(ctx context.Context, r relay) bool {
+func (a *announcer) heal(ctx context.Context, r relayNode) bool {
 	a.heals.Add(1)
 	reply, err := a.ask(ctx, r.Contact)
 	if err != nil {
@@ -300,13 +300,13 @@ func (a *announcer) round(ctx context.Context) bool {
 	last := a.current
 	a.former[1], a.former[0], a.current = a.former[0], last, relays
 	a.mu.Unlock()
-	dropped := slices.DeleteFunc(slices.Clone(last), func(r relay) bool { return hasRelay(relays, r.Addr) })
+	dropped := slices.DeleteFunc(slices.Clone(last), func(r relayNode) bool { return hasRelay(relays, r.Addr) })
 	a.unannounce(ctx, dropped)
 	return true
 }
 
 // unannounceLater is for relays that accepted when nobody wanted them any more.
-func (a *announcer) unannounceLater(relays []relay) {
+func (a *announcer) unannounceLater(relays []relayNode) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.current = append(slices.Clone(a.current), relays...) // stop will tell them
@@ -314,7 +314,7 @@ func (a *announcer) unannounceLater(relays []relay) {
 
 // announceAmong announces to the closest nodes, three at a time, until three
 // have accepted.
-func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (relays []relay) {
+func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (relays []relayNode) {
 	for i := 0; i < min(len(closest), closeTries) && len(relays) < wantedRelays && ctx.Err() == nil; {
 		batch := closest[i:min(i+wantedRelays-len(relays), len(closest))]
 		i += len(batch)
@@ -337,17 +337,17 @@ func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (
 
 // announceTo announces to one node. The record names no relays: that node is
 // the one that forwards.
-func (a *announcer) announceTo(ctx context.Context, node dhtrpc.Contact, token *[32]byte) (r relay, ok bool) {
+func (a *announcer) announceTo(ctx context.Context, node dhtrpc.Contact, token *[32]byte) (r relayNode, ok bool) {
 	reply, err := a.node.commitTo(ctx, node, token,
 		announceCommit(cmdAnnounce, a.target, announcement{peer: &peerRecord{key: a.key}}, a.signer))
 	if err != nil || reply.From != node.Addr {
 		return r, false
 	}
-	return relay{node, reply.To}, true
+	return relayNode{node, reply.To}, true
 }
 
 // unannounce tells nodes to forget us, as far as they remember.
-func (a *announcer) unannounce(ctx context.Context, relays []relay) {
+func (a *announcer) unannounce(ctx context.Context, relays []relayNode) {
 	var wg sync.WaitGroup
 	for _, r := range relays {
 		wg.Go(func() {
