@@ -46,7 +46,7 @@ type announcer struct {
 
 	rounds, empty, heals atomic.Uint64
 
-	mu       sync.Mutex // guards everything below
+	mu       sync.Mutex     // guards everything below
 	current  []relayNode    // that accepted the last announcement
 	former   [2][]relayNode // of the two rounds before it
 	closest  []netip.AddrPort
