@@ -243,7 +243,7 @@ func TestAppendRefuses(t *testing.T) {
 			t.Errorf("Append(%v) = %q", v, b)
 		}
 	}
-	if b, err := Append(nil, []any{Raw("i1e"), uint16(2), []byte("x"), math.MinInt64}); err != nil || string(b) != "li1ei2e1:xi-9223372036854775808ee" {
+	if b, err := Append(nil, []any{Raw("i1e"), uint16(2), []byte("x"), int64(math.MinInt64)}); err != nil || string(b) != "li1ei2e1:xi-9223372036854775808ee" {
 		t.Errorf("Append = %q, %v", b, err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // AppendInt appends an integer.
-func AppendInt[N ~int | ~int64 | ~uint16 | ~uint32](b []byte, n N) []byte {
+func AppendInt[N ~int | ~int64 | ~uint16](b []byte, n N) []byte {
 	b = append(b, 'i')
 	b = strconv.AppendInt(b, int64(n), 10)
 	return append(b, 'e')

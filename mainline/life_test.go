@@ -27,10 +27,11 @@ func TestBootstrapNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tn := newTestnet(t, 3)
 		defer tn.close()
-		names := map[string]netip.Addr{"one.test": tn.nodes[0].Addr().Addr()}
+		var names sync.Map // of netip.Addr
+		names.Store("one.test", tn.nodes[0].Addr().Addr())
 		resolve := func(_ context.Context, host string) ([]netip.Addr, error) {
-			if ip, ok := names[host]; ok {
-				return []netip.Addr{ip}, nil
+			if ip, ok := names.Load(host); ok {
+				return []netip.Addr{ip.(netip.Addr)}, nil
 			}
 			return nil, errors.New("no such host")
 		}
@@ -52,7 +53,7 @@ func TestBootstrapNames(t *testing.T) {
 			t.Errorf("no name: %v", err)
 		}
 		// It tries again, and finds them when names work.
-		names["two.test"] = tn.nodes[1].Addr().Addr()
+		names.Store("two.test", tn.nodes[1].Addr().Addr())
 		time.Sleep(2 * time.Minute)
 		if len(n.Nodes()) == 0 {
 			t.Error("it did not try again")
@@ -377,6 +378,7 @@ func TestKeeper(t *testing.T) {
 		announces := 0
 		go tn.nodes[4].KeepAnnounced(ctx, hashOf("x"), AnnounceOptions{Port: 3}, func(Stored, error) { announces++ })
 		time.Sleep(10*time.Hour + time.Minute)
+		synctest.Wait()
 		if puts < 9 || puts > 12 || announces < 36 || announces > 46 {
 			t.Errorf("in ten hours %d puts and %d announces", puts, announces)
 		}

@@ -94,7 +94,7 @@ func TestServingDoesNotAllocate(t *testing.T) {
 			i++
 		}
 		serve()
-		if a := testing.AllocsPerRun(50, serve); a > 3 { // the copy of the batch, and what the runtime does beside
+		if a := testing.AllocsPerRun(50, serve); a > udp.BatchSize/4 { // the copy of the batch, and pools that the race detector empties
 			t.Errorf("%s: %v allocations for %d queries", c.method, a, udp.BatchSize)
 		}
 	}
