@@ -60,7 +60,7 @@ const (
 // are not public are exempt, so that test and home networks work.
 type Limits struct {
 	// PerBucket and PerTable are the nodes of one /24 network that a bucket and
-	// the whole table take; 4 and 20.
+	// the whole table take; 8 and 32.
 	PerBucket, PerTable int
 	// DelayedPings are the delayed pings that wait to be answered at most, and
 	// DelayedPingsPerHost those of one address; 1,024 and 16.
@@ -81,8 +81,8 @@ func (l Limits) settled() Limits {
 			*n = 1 << 30
 		}
 	}
-	def(&l.PerBucket, 4)
-	def(&l.PerTable, 20)
+	def(&l.PerBucket, 8)
+	def(&l.PerTable, 32)
 	def(&l.DelayedPings, 1024)
 	def(&l.DelayedPingsPerHost, 16)
 	def(&l.DownHintsPerHost, 16)

@@ -302,8 +302,8 @@ func TestDiversity(t *testing.T) {
 		}
 		return tc.c.table.Len()
 	}
-	if n := count(Config{}, "93.184.216.%d:5000"); n > 20 || n < 5 {
-		t.Errorf("%d nodes of one /24, want at most 20", n)
+	if n := count(Config{}, "93.184.216.%d:5000"); n > 32 || n < 5 {
+		t.Errorf("%d nodes of one /24, want at most 32", n)
 	}
 	if n := count(Config{}, "10.0.0.%d:5000"); n < 50 {
 		t.Errorf("%d nodes of a private network, want no limit", n)

@@ -279,8 +279,8 @@ func TestOneNetworkCannotFillTheTable(t *testing.T) {
 			c.WriteBatch([]udp.Datagram{{Peer: victim.PublicAddr(), Payload: (&request{to: victim.PublicAddr(), id: &id, internal: true}).append(nil)}})
 			time.Sleep(100 * time.Millisecond)
 		}
-		if _, others := tn.honest(victim); others == 0 || others > 20 {
-			t.Errorf("%d of its nodes in the table, want at most 20", others)
+		if _, others := tn.honest(victim); others == 0 || others > 32 {
+			t.Errorf("%d of its nodes in the table, want at most 32", others)
 		}
 		for _, c := range conns {
 			c.Close()

@@ -864,3 +864,20 @@ func TestReplySize(t *testing.T) {
 		}
 	})
 }
+
+func TestRTTStats(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 30)
+		s, err := tn.nodes[5].RTTStats(t.Context())
+		if err != nil || s.Answers < K || s.Failures != 0 || s.All.Replies != s.Answers || s.Closest.Replies != K {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if s.All.RTT < 10*time.Millisecond || s.Closest.CloserNodes < 10 {
+			t.Errorf("%+v", s)
+		}
+		tn.nodes[5].Close()
+		if _, err := tn.nodes[5].RTTStats(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("of a closed node: %v", err)
+		}
+	})
+}
