@@ -65,7 +65,7 @@ func (n *Node) DialWith(ctx context.Context, key PublicKey, cfg DialConfig) (*Co
 		defer n.wg.Done()
 		dialing, stop := context.WithCancelCause(ctx)
 		leave := context.AfterFunc(living, func() { stop(context.Cause(living)) })
-		d.ctx = dialing
+		d.ctx, d.living = dialing, living
 		c, err = d.run()
 		leave()
 		stop(context.Canceled)
@@ -90,6 +90,7 @@ type dial struct {
 	cfg    DialConfig
 	target Target
 	ctx    context.Context // ends with the dial
+	living context.Context // ends when the node can have no connections any more
 
 	// The first message is the same through every relay: the server knows
 	// repetitions by it.
@@ -146,7 +147,7 @@ func (d *dial) begin() (err error) {
 	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
 	p := noisePayload{
 		version: payloadVersion, secretStream: 1,
-		udx: &udxInfo{id: d.link.raw.ID()},
+		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true},
 	}
 	if open, ok := n.openAddr(); ok {
 		p.firewall = nat.Open
@@ -369,6 +370,6 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort) (*dialAnswer, 
 		return nil, ErrHandshakeInvalid
 	}
 	a.seal = newPunchSeal(sodium.KeyedSum256(a.result.Hash[:], nsPeerHolepunch[:]))
-	d.link.setRemoteID(a.payload.udx.id)
+	d.link.setRemote(a.payload.udx)
 	return a, nil
 }

@@ -65,8 +65,8 @@ func sameHost(a *dialAnswer) bool { return a.client.Addr() == a.server.Addr() }
 // connect finds a path and proves it (spec §5.5).
 func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 	n := d.node
-	ctx, cancel := context.WithCancelCause(d.ctx)
-	defer cancel(context.Canceled)
+	ctx, cancel := context.WithCancelCause(d.living)
+	detach := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
 	_, open := n.openAddr()
 	var locals []netip.AddrPort
 	if !d.cfg.NoLAN {
@@ -114,6 +114,7 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 		}
 		if !plan.lan.IsValid() && !plan.punch && relay.key.IsZero() {
 			d.link.raw.Destroy(nil)
+			cancel(context.Canceled)
 			return nil, ErrCannotHolepunch
 		}
 	}
@@ -124,6 +125,18 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 			d.tried(p.Kind, p.Remote, err)
 			err = ErrPathLost
 		}
+	}
+	detach()
+	if err == nil && c.Path().Kind == PathRelayed {
+		n.wg.Go(func() { // the other ways may still lead to something better
+			select {
+			case <-ways.Over():
+			case <-c.Done():
+			}
+			cancel(context.Canceled)
+			ways.Wait()
+		})
+		return c, nil
 	}
 	cancel(context.Canceled)
 	ways.Wait()

@@ -32,11 +32,14 @@ type link struct {
 	moves       int           // how often the path has changed
 	moved       chan struct{} // closed when the path changes; nil: nobody waits
 	established bool          // the peer was heard, and proved to hold its key
-	lastHeard   time.Time     // when a packet came from a new path
 	sockets     []*punchSocket
-	relay       *relayLeg // nil: none
 	ended       bool
-	onEnd       func() // may be nil
+
+	relay                  *relayLeg     // nil: none
+	peerKeepsRelay         bool          // it can fall back to the relay, as we can
+	opening                time.Duration // to wait before the first word
+	upgradedAt, fellBackAt time.Time
+	onEnd                  func() // may be nil
 }
 
 // newLink makes a link with a new raw stream, whose Accept hook is accept.
@@ -84,12 +87,12 @@ func (l *link) atEnd(f func()) {
 	}
 }
 
-// setRemoteID tells the link the peer's stream id, which must be known before
-// the first attach.
-func (l *link) setRemoteID(id uint32) {
+// setRemote tells the link what the peer says about its stream, which must be
+// known before the first attach.
+func (l *link) setRemote(u *udxInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.remoteID = id
+	l.remoteID, l.peerKeepsRelay = u.id, u.keepsRelay
 }
 
 // current is the path that the stream takes now; ok is false before the first
@@ -223,6 +226,12 @@ func (l *link) establish(ctx context.Context, res noise.Result, keepAlive time.D
 	case <-ctx.Done():
 		l.raw.Destroy(nil)
 		return nil, context.Cause(ctx)
+	}
+	l.mu.Lock()
+	opening := l.opening
+	l.mu.Unlock()
+	if opening > 0 {
+		time.Sleep(opening)
 	}
 	sec, err := secretstream.New(l.raw, res, secretstream.Config{KeepAlive: keepAlive, SkipEmpty: true})
 	if err != nil {

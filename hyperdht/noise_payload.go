@@ -65,8 +65,11 @@ type relayInfo struct {
 
 type udxInfo struct {
 	reusable bool // the socket may be used again for the next connection
-	id       uint32
-	seq      uint32
+	// keepsRelay says that the sender keeps a relay to fall back to after it
+	// has moved to a direct path. A bit of ours, which the reference ignores.
+	keepsRelay bool
+	id         uint32
+	seq        uint32
 }
 
 type relayThroughInfo struct {
@@ -84,6 +87,7 @@ const (
 	payloadRelayAddresses = 64
 
 	udxReusableSocket = 1
+	udxKeepsRelay     = 2
 )
 
 func (p *noisePayload) append(b []byte) []byte {
@@ -122,6 +126,9 @@ func (p *noisePayload) append(b []byte) []byte {
 		var features uint64
 		if u.reusable {
 			features |= udxReusableSocket
+		}
+		if u.keepsRelay {
+			features |= udxKeepsRelay
 		}
 		b = compact.AppendUint(b, 1)
 		b = compact.AppendUint(b, features)
@@ -181,9 +188,10 @@ func parseNoisePayload(b []byte) (p noisePayload, err error) {
 		r.Uint() // version: not checked, as in the reference
 		features := r.Uint()
 		p.udx = &udxInfo{
-			reusable: features&udxReusableSocket != 0,
-			id:       uint32(r.Uint()),
-			seq:      uint32(r.Uint()),
+			reusable:   features&udxReusableSocket != 0,
+			keepsRelay: features&udxKeepsRelay != 0,
+			id:         uint32(r.Uint()),
+			seq:        uint32(r.Uint()),
 		}
 	}
 	if flags&payloadSecretStream != 0 {

@@ -248,12 +248,12 @@ func (h *serverHandshake) respond(w waiter) {
 	}
 }
 
-// run is the procedure: decrypt, decide, answer, find a path, prove, deliver.
+// run is the procedure: decrypt, decide, answer, find a path, prove, deliver;
+// and for a relayed connection, go on punching.
 func (h *serverHandshake) run() {
 	l := h.l
 	c, err := h.connect()
 	h.give(nil, nil) // if nothing was
-	h.cancel(context.Canceled)
 	l.node.slots.free(h)
 	if err != nil {
 		l.node.cfg.Logger.Debug("hyperdht: incoming connection failed", "from", h.first.client, "err", err)
@@ -262,8 +262,31 @@ func (h *serverHandshake) run() {
 		l.replays.note(time.Now(), h.key)
 		l.mu.Unlock()
 		l.deliver(c)
+		h.finishPunch(c)
 	}
+	h.cancel(context.Canceled)
 	l.retire(h)
+}
+
+// finishPunch lets the punch go on while the connection is behind a relay, and
+// then gives the stream the socket that it uses and lets go of the others.
+func (h *serverHandshake) finishPunch(c *Conn) {
+	h.mu.Lock()
+	p := h.puncher
+	h.mu.Unlock()
+	if p == nil {
+		return
+	}
+	for path := c.Path(); path.Kind == PathRelayed; {
+		var err error
+		if path, err = c.NextPath(p.ctx, path); err != nil {
+			break
+		}
+	}
+	if conn, ok := h.link.currentConn(); ok {
+		h.link.own(p.keep(conn))
+	}
+	p.close()
 }
 
 // connect does the work of run (spec §6.3).
@@ -328,8 +351,8 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	if h.link, err = n.newLink(h.arrived); err != nil {
 		return nil, err
 	}
-	h.link.setRemoteID(remote.udx.id)
-	out.udx = &udxInfo{id: h.link.raw.ID()}
+	h.link.setRemote(remote.udx)
+	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
 		out.relayThrough = &relayThroughInfo{publicKey: relay.key, token: relay.token}
@@ -390,20 +413,7 @@ func (h *serverHandshake) await(res noise.Result) (*Conn, error) {
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	defer cancel(nil)
 	h.l.wg.Go(func() { h.watch(ctx, cancel) })
-	c, err := h.link.establish(ctx, res, h.l.cfg.KeepAlive)
-	h.mu.Lock()
-	p := h.puncher
-	h.mu.Unlock()
-	if p != nil {
-		if err == nil {
-			h.link.mu.Lock()
-			conn := h.link.conn
-			h.link.mu.Unlock()
-			h.link.own(p.keep(conn))
-		}
-		p.close()
-	}
-	return c, err
+	return h.link.establish(ctx, res, h.l.cfg.KeepAlive)
 }
 
 // watch ends the wait: when the client takes no next step in time, when the

@@ -64,5 +64,12 @@ func (w *ways) check() {
 	}
 }
 
+// Over is closed when all ways have ended.
+func (w *ways) Over() <-chan struct{} {
+	ch := make(chan struct{})
+	go func() { w.wg.Wait(); close(ch) }()
+	return ch
+}
+
 // Wait waits until all ways have ended.
 func (w *ways) Wait() { w.wg.Wait() }

@@ -40,6 +40,8 @@ type Mux struct {
 
 	loop sync.WaitGroup
 	ends sync.WaitGroup // OnEnd hooks
+
+	waiting waitingRoom
 }
 
 // NewMux returns a Mux without streams. Close it when done.
@@ -131,6 +133,7 @@ func (m *Mux) DestroyAll(err error) {
 // final is its last acknowledgement if it ended in order.
 func (m *Mux) forget(s *Stream, final *timeWait) {
 	m.timers.remove(s)
+	m.drop(s)
 	m.mu.Lock()
 	if m.streams[s.id] == s {
 		delete(m.streams, s.id)

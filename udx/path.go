@@ -101,6 +101,7 @@ func (s *Stream) Connect(conn udp.Conn, remoteID uint32, remote netip.AddrPort, 
 	}
 	c.connect(remoteID, remote)
 	s.setRoute(conn, remoteID, remote)
+	s.mux.letGo(s)
 	s.flushAlone(s.mux.clock.now())
 	return nil
 }
@@ -187,8 +188,9 @@ const relayIdleTime = 2 * time.Minute
 // than the stream id changed (docs/spec/udx.md §2.9); for both directions call it
 // on both. The relay neither acknowledges nor sees the streams' ends: s is over
 // when a DESTROY passes, when nothing came for two minutes, or with target; and
-// whoever relays should destroy both when it is done. Packets that come before
-// target is connected are dropped.
+// whoever relays should destroy both when it is done. Of the packets that come
+// before target is connected the first few are held until it is, where the
+// reference drops them.
 func (s *Stream) RelayTo(target *Stream) error {
 	m := s.mux
 	m.mu.Lock()
@@ -217,7 +219,9 @@ func (s *Stream) forward(now instant, target *Stream, d udp.Datagram, b *batch) 
 	c.timers.heard = now
 	r := target.route.Load()
 	if r == nil {
-		return
+		if r = s.mux.hold(target, d.Payload); r == nil {
+			return
+		}
 	}
 	destroy := flags(d.Payload[offFlags])&flagDestroy != 0
 	setStreamID(d.Payload, r.remoteID)

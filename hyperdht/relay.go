@@ -1,0 +1,64 @@
+package hyperdht
+
+import (
+	"context"
+	"net"
+
+	"github.com/warren-dht/warren/protomux"
+	blind "github.com/warren-dht/warren/relay"
+	"github.com/warren-dht/warren/udx"
+)
+
+// A RelayServer is a blind relay: it carries the packets of peers that cannot
+// reach each other, and sees nothing but ciphertext. Peers name its public key
+// in DialConfig.RelayThrough or ListenConfig.RelayThrough.
+type RelayServer struct {
+	listener *Listener
+	blind    *blind.Server
+}
+
+// ServeRelay starts a blind relay on the listener's key. The listener is the
+// relay's from now on. quotas bound what the relay does; its NewStream is set
+// here.
+func (n *Node) ServeRelay(l *Listener, quotas blind.Config) *RelayServer {
+	quotas.NewStream = func(cfg udx.StreamConfig) (*udx.Stream, error) { return n.mux.NewStream(cfg) }
+	r := &RelayServer{listener: l, blind: blind.NewServer(quotas)}
+	l.wg.Go(r.serve)
+	return r
+}
+
+// PublicKey is the key that peers name.
+func (r *RelayServer) PublicKey() PublicKey { return r.listener.PublicKey() }
+
+// Stats are the relay's counters.
+func (r *RelayServer) Stats() blind.Stats { return r.blind.Stats() }
+
+// Close ends all pairs and the listener.
+func (r *RelayServer) Close() error {
+	r.blind.Close()
+	return r.listener.Close()
+}
+
+// serve accepts clients until the listener is closed.
+func (r *RelayServer) serve() {
+	for {
+		c, err := r.listener.AcceptConn(context.Background())
+		if err != nil {
+			return
+		}
+		r.listener.node.wg.Go(func() { r.client(c) })
+	}
+}
+
+// client serves one client's connection.
+func (r *RelayServer) client(c *Conn) {
+	defer c.Close()
+	mux := protomux.New(c)
+	key := c.RemotePublicKey()
+	if _, err := r.blind.Accept(mux, key[:], c.Path().Remote.Addr()); err != nil {
+		return
+	}
+	if err := mux.Run(); err != nil && err != net.ErrClosed {
+		r.listener.node.cfg.Logger.Debug("hyperdht: relay client left", "key", key, "err", err)
+	}
+}
