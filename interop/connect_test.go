@@ -97,6 +97,12 @@ const bulk = 64 << 20
 // exchange carries size bytes in each direction at once and then both ends.
 func exchange(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64) {
 	t.Helper()
+	exchangeAfter(t, conn, js, size, nil)
+}
+
+// exchangeAfter is exchange after they have read something else.
+func exchangeAfter(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64, before []byte) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if hash := conn.HandshakeHash(); !bytes.Equal(js.Info.HandshakeHash, hash[:]) {
@@ -125,8 +131,11 @@ func exchange(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64) {
 	}()
 	received := make(chan error, 1)
 	go func() {
-		r, err := js.Receive(ctx, size)
-		if err == nil && !bytes.Equal(r.SHA256, PatternSum("go", size)) {
+		r, err := js.Receive(ctx, int64(len(before))+size)
+		want := sha256.New()
+		want.Write(before)
+		io.CopyN(want, Pattern("go"), size)
+		if err == nil && !bytes.Equal(r.SHA256, want.Sum(nil)) {
 			err = fmt.Errorf("they read something else: %+v", r)
 		}
 		received <- err

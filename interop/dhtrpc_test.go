@@ -67,12 +67,10 @@ func (m rpcMember) holds(value []byte) (held bool) {
 	return held
 }
 
-var loopback = netip.MustParseAddr("127.0.0.1")
-
 func newRPCNode(t *testing.T, cfg dhtrpc.Config) rpcMember {
 	t.Helper()
 	m := rpcMember{store: rpcStore{}}
-	cfg.Host, cfg.Handler = loopback, m.store
+	cfg.Host, cfg.Handler = localhost, m.store
 	n, err := dhtrpc.Listen(cfg)
 	if err != nil {
 		t.Fatal(err)
