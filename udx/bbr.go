@@ -26,10 +26,15 @@ const (
 
 // Departures of ours from version 1; DEVIATIONS.md says why.
 const (
-	// bbrNearRTT is the round trip below which bbrNearWindow bounds what is in
-	// flight: there the peer's socket buffer is the bottleneck, not the path.
+	// bbrNearRTT is the round trip below which the peer's socket buffer is the
+	// bottleneck, not the path, and the model knows nothing of it. There
+	// bbrNearWindow bounds what is in flight, by half as much after each round
+	// with losses, and bbrNearFloor is allowed in any case: the bandwidth-delay
+	// product of one of many streams is a packet or two, and short trains cost
+	// as much as long ones.
 	bbrNearRTT    = 2 * time.Millisecond
 	bbrNearWindow = 400
+	bbrNearFloor  = 32
 	// bbrStartupLosses ends STARTUP when so many packets of a round, and more
 	// than one in bbrStartupLossRate, are lost while the round trip is longer
 	// than the minimum by an eighth: the queue overflows.
@@ -94,6 +99,7 @@ type bbr struct {
 	conserve     bool
 	savedWindow  int
 
+	near       int // on near paths, the largest window
 	cwnd       int
 	pacing     float64 // bytes per second
 	hasRTT     bool    // pacing was set from a round trip
@@ -103,7 +109,7 @@ type bbr struct {
 }
 
 func newBBR() *bbr {
-	b := &bbr{cwnd: bbrInitialWindow}
+	b := &bbr{cwnd: bbrInitialWindow, near: bbrNearWindow}
 	b.setGains()
 	// ≈ 32 kB/ms until there is a round trip.
 	b.pacing = bbrInitialWindow * 1000 * 1152 * bbrHighGain * bbrPacingMargin
@@ -111,10 +117,14 @@ func newBBR() *bbr {
 }
 
 func (b *bbr) window() int {
-	if b.minRTT != 0 && b.minRTT < bbrNearRTT {
-		return min(b.cwnd, bbrNearWindow)
+	if b.minRTT == 0 || b.minRTT >= bbrNearRTT {
+		return b.cwnd
 	}
-	return b.cwnd
+	floor := bbrNearFloor
+	if b.state == bbrProbeRTT || b.prevRecovery != stateOpen {
+		floor = 0
+	}
+	return min(max(b.cwnd, floor), b.near)
 }
 
 func (b *bbr) rate() float64 {
@@ -224,6 +234,11 @@ func (b *bbr) updateBandwidth(now instant, ev *ackEvent) {
 		b.rounds++
 		b.roundStart = true
 		b.conserve = false
+		if b.roundLost > 0 {
+			b.near = max(min(b.near, b.cwnd)/2, bbrMinWindow)
+		} else {
+			b.near = min(b.near+1, bbrNearWindow)
+		}
 		b.roundLost, b.roundBegan = 0, ev.sampler.delivered
 	}
 	bw := s.packetsPerSecond()

@@ -41,6 +41,8 @@ type core struct {
 	lost     int        // packets lost that congestion control has not been told of
 	finished bool       // the END is queued
 
+	deferring bool // output holds new data back for a longer train
+
 	rcv receiver
 
 	// A change of the remote address is complete when changeSeq is acknowledged.

@@ -9,6 +9,7 @@ func (c *core) output(now instant, b *batch) (more bool) {
 		return false
 	}
 	c.timers.pace = 0
+	c.deferring = c.shouldDefer()
 	for {
 		if b.full() {
 			return true
@@ -55,6 +56,21 @@ func (c *core) peerWindow() int {
 	return max(1, c.peerRwnd/c.mss())
 }
 
+// deferTrain is how many packets make a train that is worth a system call.
+const deferTrain = 16
+
+// shouldDefer reports whether new data waits for more acknowledgements, because
+// the window has room for a short train only and nothing else paces it.
+func (c *core) shouldDefer() bool {
+	q := &c.snd
+	if c.pace.rate > 0 || q.flight.n == 0 || q.lost.n > 0 {
+		return false
+	}
+	window := min(c.cc.window(), c.peerWindow())
+	room := window - q.flight.n
+	return room < min(window/4, deferTrain) && room < q.unsent()
+}
+
 // next returns the packet to send, lost ones first, or nil if there is none or
 // if windows or pacing forbid it.
 func (c *core) next(now instant) *sentPacket {
@@ -78,7 +94,7 @@ func (c *core) next(now instant) *sentPacket {
 	if q.lost.n == 0 {
 		window = min(window, c.peerWindow())
 	}
-	if q.flight.n >= window {
+	if q.flight.n >= window || q.lost.n == 0 && c.deferring {
 		return nil
 	}
 	c.pace.advance(now)
@@ -129,7 +145,7 @@ func (c *core) transmit(now instant, p *sentPacket, b *batch) {
 		c.rcv.acked(int(h.rwnd)) // the acknowledgement rides on it
 	}
 	c.pace.sent(size + pad)
-	c.timers.afterSend(c, now, fresh)
+	c.timers.afterSend(c, now)
 	if !fresh {
 		c.stats.Retransmits++
 	}

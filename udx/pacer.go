@@ -8,6 +8,8 @@ const (
 	pacingQuantum = time.Millisecond
 	// minPacingBurst is released however slow the rate is.
 	minPacingBurst = 2 * 1472
+	// minPacingWait is the shortest wait worth a timer.
+	minPacingWait = 100 * time.Microsecond
 	// noPacingBelow is the round trip under which windows alone are enough
 	// (docs/spec/udx.md §8.4): a loopback or a LAN.
 	noPacingBelow = time.Millisecond
@@ -20,6 +22,7 @@ type pacer struct {
 	rate   float64 // bytes per second; 0: unlimited
 	budget float64 // bytes that may be sent now; may be overdrawn by one packet
 	last   instant
+	hold   instant // the bucket ran dry: nothing leaves before
 }
 
 func (p *pacer) burst() float64 {
@@ -41,19 +44,34 @@ func (p *pacer) advance(now instant) {
 	p.last = now
 }
 
-// ready reports whether a packet may leave now.
-func (p *pacer) ready() bool { return p.rate == 0 || p.budget > 0 }
+// ready reports whether a packet may leave at the time of the last advance. When
+// the bucket has run dry nothing does until a quantum has come in, so that packets
+// leave in trains and not one by one as acknowledgements arrive.
+func (p *pacer) ready() bool {
+	if p.rate == 0 {
+		return true
+	}
+	if p.hold != 0 {
+		if p.last < p.hold {
+			return false
+		}
+		p.hold = 0
+	}
+	if p.budget > 0 {
+		return true
+	}
+	want := min(p.rate*pacingQuantum.Seconds(), p.burst()/2)
+	wait := time.Duration((want - p.budget) / p.rate * float64(time.Second))
+	p.hold = p.last.add(max(wait, minPacingWait))
+	return false
+}
+
+// next returns when to try again after ready said no.
+func (p *pacer) next() instant { return p.hold }
 
 // sent takes a packet out of the bucket.
 func (p *pacer) sent(size int) {
 	if p.rate > 0 {
 		p.budget -= float64(size)
 	}
-}
-
-// next returns when a quantum will be there after the bucket ran dry.
-func (p *pacer) next() instant {
-	want := min(p.rate*pacingQuantum.Seconds(), p.burst()/2)
-	wait := time.Duration((want - p.budget) / p.rate * float64(time.Second))
-	return p.last.add(max(wait, 100*time.Microsecond))
 }

@@ -54,10 +54,11 @@ func (c *core) rtoFrom(now instant) instant {
 	return now.add(max(d, min(d<<min(c.timers.backoff, 10), maxBackoff)))
 }
 
-// tailFrom is when to probe for a lost tail: 0 if the state does not allow it
-// (§3.5).
+// tailFrom is when to probe for a lost tail (§3.5): 0 if nothing is in flight,
+// if RACK will look again anyway, if the last probe taught nothing, or after a
+// timeout.
 func (c *core) tailFrom(now instant) instant {
-	if c.recovery != stateOpen || c.snd.sacked > 0 || c.snd.flight.n == 0 || !c.timers.sampled {
+	if c.recovery == stateLoss || c.timers.reorder != 0 || c.snd.flight.n == 0 || !c.timers.sampled {
 		return 0
 	}
 	at := now.add(2*c.rttEst.smoothed + peerAckDelay)
@@ -68,14 +69,12 @@ func (c *core) tailFrom(now instant) instant {
 }
 
 // afterSend sets the deadlines for a packet that was just sent.
-func (t *timers) afterSend(c *core, now instant, fresh bool) {
+func (t *timers) afterSend(c *core, now instant) {
 	if t.rto == 0 {
 		t.rto = c.rtoFrom(now)
 		t.progress = now
 	}
-	if fresh {
-		t.tail = c.tailFrom(now)
-	}
+	t.tail = c.tailFrom(now)
 }
 
 // afterAck sets them after a batch of packets.

@@ -1,0 +1,5 @@
+//go:build !race
+
+package udx
+
+const raceEnabled = false
