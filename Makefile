@@ -4,6 +4,7 @@
 # make interop      the conversations with the real peers (node, npm)
 # make natlab       the NAT laboratory, twenty runs a pair (root, nftables); writes docs/nat.md
 # make fuzz         a short round of every fuzz target (WARREN_FUZZTIME=10s each)
+# make vuln         known vulnerabilities, where the database can be reached
 # make bench        the benchmarks of every package
 # make bench-peers  warren beside its peers in one run; writes docs/performance.md
 #
@@ -12,7 +13,7 @@
 GO ?= go
 RUN := $(GO) run ./internal/testsum
 
-.PHONY: build test lint unit cross interop natlab fuzz bench bench-peers
+.PHONY: build test lint unit cross interop natlab fuzz vuln bench bench-peers
 
 build:
 	$(GO) build -o bin/ ./cmd/warren
@@ -25,6 +26,9 @@ lint unit cross interop fuzz:
 
 natlab:
 	$(GO) test -count=1 -timeout=0 -v ./natlab -args -runs 20 -write ../docs/nat.md
+
+vuln:
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
