@@ -26,7 +26,7 @@ func (a *app) findCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg, err := flags.client(a)
+			cfg, err := flags.node(a)
 			if err != nil {
 				return err
 			}
@@ -37,13 +37,13 @@ func (a *app) findCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) find(ctx context.Context, cfg dhtrpc.Config, target dhtrpc.ID) error {
-	node, err := a.client(ctx, cfg)
+func (a *app) find(ctx context.Context, cfg nodeConfig, target dhtrpc.ID) error {
+	node, stop, err := a.open(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer node.Close()
-	q := node.FindNode(target, dhtrpc.QueryOptions{})
+	defer stop()
+	q := node.RPC().FindNode(target, dhtrpc.QueryOptions{})
 	if err := q.Run(ctx); err != nil {
 		return fmt.Errorf("find %v: %w", target, stopCause(ctx, err))
 	}
@@ -65,20 +65,6 @@ func (a *app) closest(at netip.AddrPort, id string, rtt time.Duration) {
 		ID    string `json:"id"`
 		RTTMs millis `json:"rttMs"`
 	}{at.Addr().String(), at.Port(), id, ms(rtt)}, "%s  %-21v  %v", id, at, rtt.Round(10*time.Microsecond))
-}
-
-// client starts a node that asks and has found its way.
-func (a *app) client(ctx context.Context, cfg dhtrpc.Config) (*dhtrpc.Node, error) {
-	node, err := dhtrpc.Listen(cfg)
-	if err != nil {
-		return nil, err
-	}
-	a.progress("bootstrapping")
-	if err := node.Ready(ctx); err != nil {
-		node.Close()
-		return nil, stopCause(ctx, err)
-	}
-	return node, nil
 }
 
 // stopCause is the error, or why the context has ended if that is what it says.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/hyperdht"
 )
 
 // Environment variables that stand in for --bootstrap.
@@ -64,6 +65,8 @@ type nodeFlags struct {
 	networkFlags
 	ephemeral  string
 	firewalled string
+	store      string
+	metrics    string
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -73,6 +76,8 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	flags.Lookup("ephemeral").NoOptDefVal = "true"
 	flags.StringVar(&f.firewalled, "firewalled", "", "override what is detected: `true` or false")
 	flags.Lookup("firewalled").NoOptDefVal = "true"
+	flags.StringVar(&f.store, "store", "", "a `directory` in which to keep what others store here")
+	flags.StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at http://`HOST:PORT`/metrics")
 }
 
 func (f *nodeFlags) ephemeralMode() (dhtrpc.EphemeralMode, error) {
@@ -98,8 +103,15 @@ func (f *nodeFlags) firewall() (*bool, error) {
 	return &b, nil
 }
 
-// dhtrpc returns the configuration of a plain dht-rpc node.
-func (f *nodeFlags) dhtrpc(a *app) (cfg dhtrpc.Config, err error) {
+// A nodeConfig is what the node flags say.
+type nodeConfig struct {
+	hyperdht.Config
+	store   string
+	metrics string
+}
+
+// node reads the flags. The port is any free one unless --port names it.
+func (f *nodeFlags) node(a *app) (cfg nodeConfig, err error) {
 	if cfg.Bootstrap, err = f.nodes(envBootstrap); err != nil {
 		return cfg, err
 	}
@@ -112,27 +124,13 @@ func (f *nodeFlags) dhtrpc(a *app) (cfg dhtrpc.Config, err error) {
 	if cfg.Firewalled, err = f.firewall(); err != nil {
 		return cfg, err
 	}
-	cfg.Port, cfg.ExactPort = f.port, f.port != 0
+	if f.metrics != "" {
+		if err := checkTCP("--metrics", f.metrics, true); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.Port, cfg.ExactPort, cfg.AnyPort = f.port, f.port != 0, f.port == 0
 	cfg.Logger = a.log
+	cfg.store, cfg.metrics = f.store, f.metrics
 	return cfg, nil
-}
-
-// client returns the configuration of a dht-rpc node that asks something and
-// goes away again, on the public network if no other is given.
-func (f *nodeFlags) client(a *app) (dhtrpc.Config, error) {
-	cfg, err := f.dhtrpc(a)
-	if cfg.Bootstrap == nil {
-		cfg.Bootstrap = publicBootstrap
-	}
-	if cfg.Ephemeral == dhtrpc.Auto {
-		cfg.Ephemeral = dhtrpc.Always
-	}
-	return cfg, err
-}
-
-// publicBootstrap are the nodes to begin with in the public HyperDHT.
-var publicBootstrap = []string{
-	"88.99.3.86@node1.hyperdht.org:49737",
-	"142.93.90.113@node2.hyperdht.org:49737",
-	"138.68.147.8@node3.hyperdht.org:49737",
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,7 +139,7 @@ func start(t *testing.T, args ...string) *daemon {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	d.events = bufio.NewScanner(out)
+	d.events = newScanner(out)
 	watchdog := time.AfterFunc(limit, func() { d.cmd.Process.Kill() })
 	t.Cleanup(func() {
 		defer watchdog.Stop()
@@ -190,3 +191,33 @@ type nodeEvent struct {
 }
 
 func (e nodeEvent) addr() string { return fmt.Sprintf("%s:%d", e.Host, e.Port) }
+
+func newScanner(r io.Reader) *bufio.Scanner {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	return s
+}
+
+// freeUDPPort finds a port that nobody has at present.
+func freeUDPPort(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, port, err := net.SplitHostPort(c.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+func listenTCP(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}

@@ -63,13 +63,10 @@ func (a *app) mainlineGet(ctx context.Context, cfg mainline.Config, target mainl
 	if !ok {
 		content = found.Value
 	}
-	if content == nil {
-		content = []byte{}
-	}
 	a.result(struct {
 		valueJSON
 		mainlineItemJSON
 		From *addrJSON `json:"from,omitempty"`
-	}{value(content), a.mainlineItem(&found.Item), optionalAddr(found.From.Addr)}, "%s", content)
+	}{value(present(content)), a.mainlineItem(&found.Item), optionalAddr(found.From.Addr)}, "%s", content)
 	return nil
 }

@@ -29,6 +29,7 @@ type itemLine struct {
 }
 
 func TestMainline(t *testing.T) {
+	t.Parallel()
 	loop := "--host=127.0.0.1"
 	state := filepath.Join(t.TempDir(), "state.json")
 	var first nodeEvent

@@ -44,6 +44,19 @@ func parseKey(what, s string) (noise.PublicKey, error) {
 	return k, nil
 }
 
+// parsePeer reads the public key of somebody to connect to, which must be one
+// that a handshake can use.
+func parsePeer(what, s string) (noise.PublicKey, error) {
+	k, err := parseKey(what, s)
+	if err != nil {
+		return k, err
+	}
+	if _, err := noise.GenerateKeyPair().DH(k); err != nil {
+		return k, usage("%s: %s is no usable key: %w", what, quote(s), err)
+	}
+	return k, nil
+}
+
 // parseTopic reads a topic: 64 hex digits, or name:some words, which stands for
 // the BLAKE2b hash of the words.
 func parseTopic(what, s string) ([32]byte, error) {
@@ -103,6 +116,19 @@ func resolveAddr(ctx context.Context, what, s string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, usage("%s: %s is no host's address", what, quote(s))
 	}
 	return netip.AddrPortFrom(ip, port), nil
+}
+
+// checkTCP refuses what is not HOST:PORT of a TCP service; both families will do,
+// and port 0 if any port will.
+func checkTCP(what, s string, anyPort bool) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return usage("%s: %s is not HOST:PORT", what, quote(s))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !anyPort {
+		return usage("%s: port of %s is not a number from 1 to 65535", what, quote(s))
+	}
+	return nil
 }
 
 // parseBootstrap reads a list of HOST:PORT and IP@HOST:PORT, separated by

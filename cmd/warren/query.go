@@ -44,7 +44,7 @@ ones, each with the token that it gave.`,
 			if _, err := flags.demand(cmd, envBootstrap); err != nil {
 				return err
 			}
-			cfg, err := flags.client(a)
+			cfg, err := flags.node(a)
 			if err != nil {
 				return err
 			}
@@ -59,14 +59,14 @@ ones, each with the token that it gave.`,
 	return cmd
 }
 
-func (a *app) query(ctx context.Context, cfg dhtrpc.Config, m dhtrpc.Message, commit bool) error {
-	node, err := a.client(ctx, cfg)
+func (a *app) query(ctx context.Context, cfg nodeConfig, m dhtrpc.Message, commit bool) error {
+	node, stop, err := a.open(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer node.Close()
+	defer stop()
 	what := fmt.Sprintf("command %d", m.Command)
-	q := node.Query(m, dhtrpc.QueryOptions{Commit: commit})
+	q := node.RPC().Query(m, dhtrpc.QueryOptions{Commit: commit})
 	count := 0
 	for r, err := range q.Replies(ctx) {
 		if err != nil {
@@ -75,11 +75,11 @@ func (a *app) query(ctx context.Context, cfg dhtrpc.Config, m dhtrpc.Message, co
 		count++
 		a.rpcReply(r)
 	}
-	if answers, _ := q.Counts(); answers == 0 {
-		return fmt.Errorf("%s: %w", what, errNoAnswer)
+	if _, failures := q.Counts(); count == 0 && failures > 0 {
+		return fmt.Errorf("%s: %w: %d refused it or were silent", what, errNoAnswer, failures)
 	}
 	if count == 0 {
-		return fmt.Errorf("%s: every node refused it", what)
+		return fmt.Errorf("%s: %w", what, errNoAnswer)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 )
 
 func TestV1(t *testing.T) {
+	t.Parallel()
 	loop := "--host=127.0.0.1"
 	boot := start(t, "v1", "node", loop, "--bootstrap", "none", "--ephemeral")
 	var b nodeEvent

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warren-dht/warren/hyperdht"
+	"github.com/warren-dht/warren/noise"
+)
+
+func (a *app) connectCommand() *cobra.Command {
+	var flags nodeFlags
+	var keys keyFlags
+	var from string
+	var relays []string
+	cmd := &cobra.Command{
+		Use:   "connect KEY",
+		Short: "Connect to a public key",
+		Long: `Connect to a public key, with stdin and stdout. The end of stdin ends our half of the
+connection; the end of the peer's half ends the command. With --from every
+connection to a local TCP port is carried to the peer instead.`,
+		Example: `  warren connect 6d1... < request > reply
+  warren connect 6d1... --from 127.0.0.1:2222`,
+		GroupID: groupReach,
+		Args:    exactly("KEY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := parsePeer("KEY", args[0])
+			if err != nil {
+				return err
+			}
+			if from != "" {
+				if err := checkTCP("--from", from, true); err != nil {
+					return err
+				}
+			}
+			cfg, err := flags.node(a)
+			if err != nil {
+				return err
+			}
+			through, err := parsePeers("--relay-through", relays)
+			if err != nil {
+				return err
+			}
+			pair, err := keys.pair()
+			if err != nil {
+				return err
+			}
+			cfg.KeyPair = &pair
+			dial := hyperdht.DialConfig{RelayThrough: through}
+			if from != "" {
+				return a.forward(cmd.Context(), cfg, key, dial, from)
+			}
+			return a.connect(cmd.Context(), cfg, key, dial)
+		},
+	}
+	flags.add(cmd)
+	keys.add(cmd)
+	cmd.Flags().StringVar(&from, "from", "", "carry connections to this local `HOST:PORT` to the peer")
+	cmd.Flags().StringSliceVar(&relays, "relay-through", nil, "blind relays to begin with while a direct path is looked for, `KEY`,...")
+	return cmd
+}
+
+// connect joins one connection with stdin and stdout.
+func (a *app) connect(ctx context.Context, cfg nodeConfig, key noise.PublicKey, dial hyperdht.DialConfig) error {
+	a.data = true
+	node, stop, err := a.open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	conn, err := a.dial(ctx, node, key, dial)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := a.stdio(ctx, conn); err != nil {
+		return fmt.Errorf("connection to %s: %w", a.keyText(key), stopCause(ctx, err))
+	}
+	return nil
+}
+
+// dial connects and tells of it, and of the better paths that come later.
+func (a *app) dial(ctx context.Context, node *hyperdht.Node, key noise.PublicKey, cfg hyperdht.DialConfig) (*hyperdht.Conn, error) {
+	start := time.Now()
+	done := a.spin("connecting")
+	conn, err := node.DialWith(ctx, key, cfg)
+	done()
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w%s", a.keyText(key), stopCause(ctx, err), advice(err))
+	}
+	took := time.Since(start)
+	hash := conn.HandshakeHash()
+	path := conn.Path()
+	a.event(struct {
+		Event           string   `json:"event"`
+		RemotePublicKey string   `json:"remotePublicKey"`
+		HandshakeHash   string   `json:"handshakeHash"`
+		Path            string   `json:"path"`
+		RemoteAddress   addrJSON `json:"remoteAddress"`
+		Ms              millis   `json:"ms"`
+	}{"open", a.keyText(key), hex.EncodeToString(hash[:]), path.Kind.String(), addr(path.Remote), ms(took)},
+		"connected to %s at %v (%v, %v)", a.keyText(key), path.Remote, path.Kind, took.Round(time.Millisecond))
+	go a.paths(conn, path, start)
+	return conn, nil
+}
+
+// paths tells of the paths that a connection takes after the first.
+func (a *app) paths(conn *hyperdht.Conn, path hyperdht.Path, start time.Time) {
+	for {
+		next, err := conn.NextPath(context.Background(), path)
+		if err != nil {
+			return // the connection is over
+		}
+		if next.Kind != path.Kind {
+			a.event(struct {
+				Event         string   `json:"event"`
+				Path          string   `json:"path"`
+				RemoteAddress addrJSON `json:"remoteAddress"`
+				Ms            millis   `json:"ms"`
+			}{"path", next.Kind.String(), addr(next.Remote), ms(time.Since(start))}, "now %v at %v", next.Kind, next.Remote)
+		}
+		path = next
+	}
+}
+
+// advice is what to do about a failed dial.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, hyperdht.ErrPeerNotFound):
+		return " (is the peer listening, on the same network?)"
+	case errors.Is(err, hyperdht.ErrPeerConnectionFailed):
+		return " (does the peer allow our key? see --seed and --key)"
+	case errors.Is(err, hyperdht.ErrHolepunchAborted), errors.Is(err, hyperdht.ErrCannotHolepunch):
+		return " (--relay-through a relay helps where punching does not)"
+	}
+	return ""
+}
+
+// forward carries each connection to a local TCP port to the peer, over a
+// connection of its own.
+func (a *app) forward(ctx context.Context, cfg nodeConfig, key noise.PublicKey, dial hyperdht.DialConfig, from string) error {
+	tcp, err := net.Listen("tcp", from)
+	if err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
+	defer tcp.Close()
+	node, stop, err := a.open(ctx, cfg)
+	if err != nil {
+		return stoppedWell(ctx, err)
+	}
+	defer stop()
+	at := netip.MustParseAddrPort(tcp.Addr().String())
+	a.nodeEvent("listening", at, "")
+	defer context.AfterFunc(ctx, func() { tcp.Close() })()
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		local, err := tcp.Accept()
+		if err != nil {
+			return stoppedWell(ctx, err)
+		}
+		open.Go(func() {
+			defer local.Close()
+			if err := a.carry(ctx, node, key, dial, local.(*net.TCPConn)); err != nil && ctx.Err() == nil {
+				a.log.Warn("connection failed", "from", local.RemoteAddr(), "error", err)
+			}
+		})
+	}
+}
+
+// carry carries one local connection to the peer.
+func (a *app) carry(ctx context.Context, node *hyperdht.Node, key noise.PublicKey, dial hyperdht.DialConfig, local *net.TCPConn) error {
+	conn, err := a.dial(ctx, node, key, dial)
+	if err != nil {
+		local.SetLinger(0) // refused, not ended
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close(); local.Close() })()
+	return finish(ctx, conn, join(conn, local))
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warren-dht/warren/hyperdht"
+)
+
+// A service is what listen does with connections. At most one of its ways is
+// set; without any, one connection goes to stdin and stdout.
+type service struct {
+	echo    bool
+	command string // run through sh -c
+	to      string // a TCP address
+}
+
+func (a *app) listenCommand() *cobra.Command {
+	var flags nodeFlags
+	var keys keyFlags
+	var allow allowFlags
+	var relays []string
+	var s service
+	cmd := &cobra.Command{
+		Use:   "listen",
+		Short: "Serve connections to a public key",
+		Long: `Serve connections to a public key until stopped. With --echo, --exec or --to every
+connection is served; without them one connection gets stdin and stdout.
+
+Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
+		Example: `  warren listen --key server.key
+  warren listen --key server.key --to 127.0.0.1:22 --allow 6d1...
+  warren listen --exec 'tar c .' --allow any`,
+		GroupID: groupReach,
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			may, err := allow.policy()
+			if err != nil {
+				return err
+			}
+			if may == nil && (s.command != "" || s.to != "") {
+				return usage("listen: --exec and --to need --allow KEY,..., --allow-file FILE or --allow any, since announced keys can be read in the DHT")
+			}
+			cfg, err := flags.node(a)
+			if err != nil {
+				return err
+			}
+			through, err := parsePeers("--relay-through", relays)
+			if err != nil {
+				return err
+			}
+			pair, err := keys.pair()
+			if err != nil {
+				return err
+			}
+			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(), RelayThrough: through}, s)
+		},
+	}
+	flags.add(cmd)
+	keys.add(cmd)
+	allow.add(cmd)
+	cmd.Flags().BoolVar(&s.echo, "echo", false, "send back what comes")
+	cmd.Flags().StringVar(&s.command, "exec", "", "run this `command` with the connection as its stdin and stdout")
+	cmd.Flags().StringVar(&s.to, "to", "", "connect to this `HOST:PORT` for each connection")
+	cmd.Flags().StringSliceVar(&relays, "relay-through", nil, "blind relays that peers may begin with, `KEY`,...")
+	return cmd
+}
+
+// check refuses two ways at once, and addresses that are none.
+func (s service) check() error {
+	ways := 0
+	for _, set := range []bool{s.echo, s.command != "", s.to != ""} {
+		if set {
+			ways++
+		}
+	}
+	if ways > 1 {
+		return usage("listen: --echo, --exec and --to exclude each other")
+	}
+	if s.to != "" {
+		return checkTCP("--to", s.to, false)
+	}
+	return nil
+}
+
+// stdio tells whether stdin and stdout are the connection's.
+func (s service) stdio() bool { return !s.echo && s.command == "" && s.to == "" }
+
+func (a *app) listen(ctx context.Context, cfg nodeConfig, lc hyperdht.ListenConfig, s service) error {
+	a.data = s.stdio()
+	node, stop, err := a.open(ctx, cfg)
+	if err != nil {
+		return stoppedWell(ctx, err)
+	}
+	defer stop()
+	done := a.spin("announcing")
+	l, err := node.Listen(ctx, lc)
+	done()
+	if err != nil {
+		return stoppedWell(ctx, fmt.Errorf("listen on %v: %w", lc.KeyPair.Public, stopCause(ctx, err)))
+	}
+	at := node.RPC().LocalAddr()
+	a.event(struct {
+		Event     string `json:"event"`
+		PublicKey string `json:"publicKey"`
+		addrJSON
+	}{"listening", a.keyText(l.PublicKey()), addr(at)}, "listening on %s", a.keyText(l.PublicKey()))
+
+	if s.stdio() {
+		conn, err := l.AcceptConn(ctx)
+		if err != nil {
+			return stoppedWell(ctx, stopCause(ctx, err))
+		}
+		l.Close() // it was for one
+		return a.serveConn(ctx, conn, func() error { return a.stdio(ctx, conn) })
+	}
+	var open sync.WaitGroup
+	defer open.Wait()
+	defer l.Close()
+	for {
+		conn, err := l.AcceptConn(ctx)
+		if err != nil {
+			return stoppedWell(ctx, stopCause(ctx, err))
+		}
+		open.Go(func() {
+			if err := a.serveConn(ctx, conn, func() error { return a.serve(ctx, conn, s) }); err != nil {
+				a.log.Warn("connection failed", "remotePublicKey", conn.RemotePublicKey(), "error", err)
+			}
+		})
+	}
+}
+
+// stoppedWell is nil if a signal has ended a long-running command.
+func stoppedWell(ctx context.Context, err error) error {
+	if interrupted(ctx) {
+		return nil
+	}
+	return err
+}
+
+// serveConn tells of a connection's beginning and end.
+func (a *app) serveConn(ctx context.Context, conn *hyperdht.Conn, serve func() error) error {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	defer conn.Close()
+	remote := a.keyText(conn.RemotePublicKey())
+	hash := conn.HandshakeHash()
+	path := conn.Path()
+	a.event(struct {
+		Event           string   `json:"event"`
+		RemotePublicKey string   `json:"remotePublicKey"`
+		HandshakeHash   string   `json:"handshakeHash"`
+		Path            string   `json:"path"`
+		RemoteAddress   addrJSON `json:"remoteAddress"`
+	}{"connection", remote, hex.EncodeToString(hash[:]), path.Kind.String(), addr(path.Remote)},
+		"connection from %s at %v (%v)", remote, path.Remote, path.Kind)
+	err := serve()
+	a.event(struct {
+		Event           string `json:"event"`
+		RemotePublicKey string `json:"remotePublicKey"`
+		Error           string `json:"error,omitempty"`
+	}{"closed", remote, errorText(err)}, "closed %s", remote)
+	return stoppedWell(ctx, err)
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// serve serves one connection.
+func (a *app) serve(ctx context.Context, conn *hyperdht.Conn, s service) error {
+	switch {
+	case s.echo:
+		_, err := io.Copy(conn, conn)
+		return finish(ctx, conn, err)
+	case s.command != "":
+		return a.exec(ctx, conn, s.command)
+	}
+	tcp, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.to)
+	if err != nil {
+		return err
+	}
+	return finish(ctx, conn, join(conn, tcp.(*net.TCPConn)))
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/warren-dht/warren/hyperdht"
+	"github.com/warren-dht/warren/store"
+)
+
+// stopTimeout bounds how long a node may take to say good-bye.
+const stopTimeout = 2 * time.Second
+
+// open starts a node of the HyperDHT, and waits until it has found its way. The
+// function ends it.
+func (a *app) open(ctx context.Context, cfg nodeConfig) (*hyperdht.Node, func(), error) {
+	node, stop, err := a.start(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	done := a.spin("bootstrapping")
+	err = node.Ready(ctx)
+	done()
+	if err != nil {
+		stop()
+		return nil, nil, stopCause(ctx, err)
+	}
+	return node, stop, nil
+}
+
+// start is open without waiting.
+func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
+	var closers []func()
+	stop := func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			closers[i]()
+		}
+	}
+	if cfg.store != "" {
+		db, err := store.Open(cfg.store, store.Options{})
+		if err != nil {
+			return nil, nil, fmt.Errorf("--store: %w", err)
+		}
+		cfg.Store = db
+		closers = append(closers, func() {
+			if err := db.Close(); err != nil {
+				a.log.Error("closing the store", "error", err)
+			}
+		})
+	}
+	node, err := a.newNode(cfg)
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	closers = append(closers, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		node.Shutdown(ctx)
+	})
+	if cfg.metrics != "" {
+		shut, err := a.serveMetrics(cfg.metrics, node)
+		if err != nil {
+			stop()
+			return nil, nil, fmt.Errorf("--metrics: %w", err)
+		}
+		closers = append(closers, shut)
+	}
+	return node, stop, nil
+}
+
+// newNode starts a bootstrap node if the public address is given, else a usual
+// one.
+func (a *app) newNode(cfg nodeConfig) (*hyperdht.Node, error) {
+	if cfg.Public.IsValid() {
+		return hyperdht.Bootstrapper(cfg.Public, cfg.Config)
+	}
+	return hyperdht.New(cfg.Config)
+}

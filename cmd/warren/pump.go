@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/warren-dht/warren/hyperdht"
+)
+
+// stdinGrace is how long stdin may be silent, after the peer has ended, before
+// it is not waited for any more.
+const stdinGrace = 500 * time.Millisecond
+
+// A stream is a connection whose halves end one by one.
+type stream interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// join carries bytes between two connections until both directions have ended,
+// and closes both. The end of one half ends the half behind it.
+func join(x, y stream) error {
+	half := func(dst, src stream) error {
+		_, err := io.Copy(dst, src)
+		if err != nil {
+			x.Close() // the other direction must not wait for ever
+			y.Close()
+			return err
+		}
+		return dst.CloseWrite()
+	}
+	other := make(chan error, 1)
+	go func() { other <- half(x, y) }()
+	err := half(y, x)
+	err = errors.Join(err, <-other)
+	x.Close()
+	y.Close()
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ENOTCONN) {
+		return nil
+	}
+	return err
+}
+
+// stdio carries stdin to a connection and the connection to stdout. The end of
+// stdin ends our half; the peer's end is the end, once stdin has nothing more to
+// give.
+func (a *app) stdio(ctx context.Context, conn *hyperdht.Conn) error {
+	in := &activeReader{r: a.stdin}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(conn, in)
+		sent <- errors.Join(err, conn.CloseWrite())
+	}()
+	_, err := io.Copy(a.stdout, conn)
+	if err != nil {
+		conn.Destroy(err)
+		return err
+	}
+	for waiting := true; waiting; {
+		before := in.reads.Load()
+		select {
+		case err := <-sent:
+			if err != nil && !over(conn) {
+				return err
+			}
+			waiting = false
+		case <-conn.Done():
+			waiting = false
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(stdinGrace):
+			waiting = in.reads.Load() != before
+		}
+	}
+	return finish(ctx, conn, nil)
+}
+
+// An activeReader counts reads that have returned.
+type activeReader struct {
+	r     io.Reader
+	reads atomic.Int64
+}
+
+func (r *activeReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.reads.Add(1)
+	return n, err
+}
+
+// exec runs a command with a connection as its stdin and stdout. The end of its
+// output ends our half.
+func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Second
+	cmd.Stderr = lockedWriter{a}
+	cmd.Env = append(os.Environ(), "WARREN_REMOTE_PUBLIC_KEY="+conn.RemotePublicKey().String())
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_, err := io.Copy(stdin, conn)
+		stdin.Close()
+		if err != nil {
+			cancel() // the peer is gone
+		}
+	}()
+	_, err = io.Copy(conn, stdout)
+	if err != nil {
+		cancel()
+		cmd.Wait()
+		return finish(ctx, conn, err)
+	}
+	conn.CloseWrite() // fails if the peer is gone, which is no fault of ours
+	if err := cmd.Wait(); err != nil {
+		a.log.Info("command ended", "command", command, "error", err)
+	}
+	return finish(ctx, conn, nil)
+}
+
+// over tells whether a connection has ended on both sides.
+func over(conn *hyperdht.Conn) bool {
+	select {
+	case <-conn.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// finish ends our half of a connection, or all of it if err is why it failed, and
+// waits until the peer has everything.
+func finish(ctx context.Context, conn *hyperdht.Conn, err error) error {
+	if err != nil {
+		conn.Destroy(err)
+		return err
+	}
+	conn.Close()
+	select {
+	case <-conn.Done():
+	case <-ctx.Done():
+	}
+	return nil
+}
