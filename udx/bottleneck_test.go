@@ -11,7 +11,6 @@ import (
 // TestBottlenecks: the narrow links of workload W10. Goodput must be near the
 // link's rate, and little must be sent again.
 func TestBottlenecks(t *testing.T) {
-	const ms = time.Millisecond
 	for _, c := range []struct {
 		name   string
 		link   vnet.Link

@@ -134,6 +134,9 @@ func (r *receiver) deliver(b []byte) {
 // the window that opened.
 func (r *receiver) read(p []byte, now func() instant, rtt time.Duration) (n int, update bool) {
 	n = r.queue.read(p)
+	if r.takenSince == 0 {
+		r.takenSince = now()
+	}
 	if r.taken += n; r.taken >= r.limit && r.limit < r.max {
 		r.grow(now(), rtt)
 	}
@@ -145,7 +148,7 @@ func (r *receiver) read(p []byte, now func() instant, rtt time.Duration) (n int,
 // one that took a whole window within four round trips, as far as they are known.
 func (r *receiver) grow(now instant, rtt time.Duration) {
 	quick := 4 * max(rtt, maxAckDelay)
-	if rtt == 0 || r.takenSince == 0 || now.sub(r.takenSince) <= quick {
+	if rtt == 0 || now.sub(r.takenSince) <= quick {
 		r.limit = min(2*r.limit, r.max)
 	}
 	r.taken, r.takenSince = 0, now

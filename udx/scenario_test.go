@@ -38,7 +38,6 @@ func exchange(x, y *Stream, there, back []byte) error {
 // TestTransferOverLinks: whatever the link does, the bytes arrive, in order,
 // both streams end, and it does not take forever.
 func TestTransferOverLinks(t *testing.T) {
-	const ms = time.Millisecond
 	for _, c := range []struct {
 		name  string
 		link  vnet.Link
