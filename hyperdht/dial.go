@@ -36,6 +36,10 @@ type DialConfig struct {
 	NoFastOpen bool
 	// Holepunch, if not nil, is asked before punching starts; false aborts it.
 	Holepunch func(PunchAttempt) bool
+	// ReusableSocket lets the next connections to this peer use the path of
+	// this one while it lasts, without a relay or a punch, if the peer wants
+	// that too.
+	ReusableSocket bool
 }
 
 // Dial connects to the peer with that public key, whoever and wherever it is,
@@ -135,7 +139,11 @@ func (d *dial) run() (*Conn, error) {
 		return nil, err
 	}
 	d.node.known.put(d.key, answer)
-	return d.connect(answer)
+	c, err := d.connect(answer)
+	if err == nil && d.cfg.ReusableSocket && answer.payload.udx.reusable {
+		d.node.reuse.put(d.key, c)
+	}
+	return c, err
 }
 
 // begin makes the stream and the first message.
@@ -147,7 +155,7 @@ func (d *dial) begin() (err error) {
 	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
 	p := noisePayload{
 		version: payloadVersion, secretStream: 1,
-		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true},
+		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, reusable: d.cfg.ReusableSocket},
 	}
 	if open, ok := n.openAddr(); ok {
 		p.firewall = nat.Open
@@ -203,8 +211,8 @@ func (d *dial) handshake() (*dialAnswer, error) {
 	var wg sync.WaitGroup
 	var once sync.Once
 	var fatal error
-	try := func(relay netip.AddrPort) {
-		a, err := d.attempt(ctx, relay)
+	try := func(relay netip.AddrPort, conn udp.Conn) {
+		a, err := d.attempt(ctx, relay, conn)
 		if ctx.Err() != nil {
 			return
 		}
@@ -220,11 +228,23 @@ func (d *dial) handshake() (*dialAnswer, error) {
 			once.Do(func() { fatal = err; cancel(err) })
 		}
 	}
+	if r, ok := d.node.reuse.get(d.node, d.key); ok && d.cfg.ReusableSocket {
+		wg.Go(func() {
+			try(r.peer, r.conn)
+			if ctx.Err() == nil {
+				d.node.reuse.forget(d.key)
+			}
+		})
+		select { // a head start: it needs nobody else
+		case <-ctx.Done():
+		case <-time.After(handshakeStagger):
+		}
+	}
 	known := d.knownRelays()
 	if len(known) > 0 {
 		wg.Go(func() {
 			for _, relay := range known {
-				wg.Go(func() { try(relay) })
+				wg.Go(func() { try(relay, nil) })
 				select {
 				case <-time.After(handshakeStagger):
 				case <-ctx.Done():
@@ -247,7 +267,7 @@ func (d *dial) handshake() (*dialAnswer, error) {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			try(relay)
+			try(relay, nil)
 		})
 		return true
 	})
@@ -322,11 +342,14 @@ var (
 	errNoRoute      = errors.New("hyperdht: knows no way to the peer")
 )
 
-// attempt shakes hands through one relay (spec §5.4). Whatever a relay answers
-// is tried on a copy of the handshake, so a bad one spoils nothing.
-func (d *dial) attempt(ctx context.Context, relay netip.AddrPort) (*dialAnswer, error) {
+// attempt shakes hands through one relay (spec §5.4), from conn or, if that is
+// nil, from the socket that requests use. Whatever a relay answers is tried on a
+// copy of the handshake, so a bad one spoils nothing.
+func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn) (*dialAnswer, error) {
 	n := d.node
-	conn := n.rpc.Conn()
+	if conn == nil {
+		conn = n.rpc.Conn()
+	}
 	m := handshakeMessage{mode: fromClient, noise: d.first}
 	r, err := n.rpc.Request(ctx, relay, dhtrpc.Message{Command: cmdPeerHandshake, Target: (*dhtrpc.ID)(&d.target), Value: m.append(nil)}, dhtrpc.WithConn(conn))
 	if err != nil {

@@ -98,7 +98,11 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 		if !a.relayed {
 			conn = a.conn
 		}
-		d.attach(conn, plan.direct, PathDirect)
+		kind := PathDirect
+		if n.sockets.find(conn) != nil {
+			kind = PathPunched
+		}
+		d.attach(conn, plan.direct, kind)
 	case plan.wait:
 		ways.Go(func() error { return d.waitForServer(ctx) })
 	default:

@@ -22,7 +22,7 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 	x := &dialPunch{dial: d, answer: a, server: a.server}
 	// The puncher outlives this function's steps but not the dial.
 	p, err := n.newPuncher(ctx, true, a.payload.firewall, func(s *punchSocket, from netip.AddrPort) {
-		d.link.own(s)
+		d.link.own(s.Conn)
 		if d.lanTried == nil {
 			d.attach(s.Conn, from, PathPunched)
 			return
@@ -51,7 +51,7 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 	}
 	err = x.run(ctx)
 	if conn, ok := d.link.currentConn(); ok {
-		d.link.own(p.keep(conn)) // the server may have been first
+		d.link.own(conn) // the server may have been first
 	}
 	report := p.report()
 	d.mu.Lock()

@@ -63,7 +63,7 @@ func (l *link) end() {
 	l.sockets, l.relay, l.onEnd = nil, nil, nil
 	l.mu.Unlock()
 	for _, s := range sockets {
-		s.releaseLater()
+		s.drop()
 	}
 	if relay != nil {
 		relay.close()
@@ -200,20 +200,18 @@ func (l *link) take(p Path, conn udp.Conn) {
 	}
 }
 
-// own makes the link close a socket when its stream is over.
-func (l *link) own(s *punchSocket) {
+// own makes the link hold on to the extra socket that conn is, if it is one,
+// until its stream is over.
+func (l *link) own(conn udp.Conn) {
+	s := l.node.sockets.find(conn)
 	if s == nil {
 		return
 	}
 	s.mute()
 	l.mu.Lock()
-	ended := l.ended
-	if !ended && !slices.Contains(l.sockets, s) {
+	defer l.mu.Unlock()
+	if !l.ended && !slices.Contains(l.sockets, s) && s.retain() {
 		l.sockets = append(l.sockets, s)
-	}
-	l.mu.Unlock()
-	if ended {
-		s.releaseLater()
 	}
 }
 
@@ -252,6 +250,8 @@ func (l *link) establish(ctx context.Context, res noise.Result, keepAlive time.D
 	}
 	l.mu.Lock()
 	l.established = true
+	conn := l.conn
 	l.mu.Unlock()
+	l.own(conn)
 	return &Conn{Conn: sec, link: l}, nil
 }

@@ -43,6 +43,9 @@ type ListenConfig struct {
 	// MaxConns bounds the open connections that were accepted; 0 is no bound.
 	// MaxPeerConns bounds those of one remote public key.
 	MaxConns, MaxPeerConns int
+	// ReusableSocket lets the next connections of a peer use the path of its
+	// first one while it lasts, if the peer wants that too.
+	ReusableSocket bool
 	// Unannounced does not announce the key: only who knows this node's address
 	// or one of the nodes it told can connect.
 	Unannounced bool

@@ -30,6 +30,7 @@ type Node struct {
 	randomPunches randomPunches
 	slots         handshakeSlots
 	known         relayCache
+	reuse         reusableRoutes
 	localAddrs    localAddrs
 	stats         counters
 	links         links
@@ -82,7 +83,7 @@ func New(cfg Config) (*Node, error) {
 	rpc.Handler = n
 	rpc.Before = []udp.Handler{n.mux}
 	n.sockets = &socketPool{
-		network: cfg.Network, host: cfg.Host, open: map[*punchSocket]struct{}{},
+		network: cfg.Network, host: cfg.Host, open: map[udp.Conn]*punchSocket{},
 		before: []udp.Handler{n.mux}, after: []udp.Handler{udpHandlerFunc(n.handleRPC)},
 	}
 	if n.rpc, err = dhtrpc.Listen(rpc); err != nil {
@@ -91,6 +92,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.wg.Go(func() { n.records.run(n.ctx, n.rpc) })
+	n.wg.Go(n.followNetwork)
 	return n, nil
 }
 

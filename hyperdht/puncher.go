@@ -35,7 +35,7 @@ type puncher struct {
 	analysed chan struct{} // closed when the classifier needs no more samples
 	remote   remoteView
 	answered map[netip.AddrPort]time.Time // when the responder answered whom
-	kept     *punchSocket                 // the stream's; not ours any more
+	won      bool                         // the initiator has a way through
 	done     bool
 	reopened bool
 	started  bool
@@ -114,39 +114,22 @@ func (p *puncher) open() error {
 	return nil
 }
 
-// close ends the puncher and its sockets but for the one that a stream uses.
+// close ends the puncher and its sockets, but for those that a stream retains.
 func (p *puncher) close() {
 	p.cancel(context.Canceled)
 	p.mu.Lock()
 	p.done = true
 	sockets := p.all
-	kept := p.kept
 	p.all = nil
 	random := p.random
 	p.random = false
 	p.mu.Unlock()
 	for _, s := range sockets {
-		if s != kept {
-			s.release()
-		}
+		s.release()
 	}
 	if random {
 		p.node.randomPunches.end(time.Now())
 	}
-}
-
-// keep takes a socket out of the puncher's hands, for a stream. It returns nil
-// if conn is not one of its sockets.
-func (p *puncher) keep(conn interface{ LocalAddr() netip.AddrPort }) *punchSocket {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.all {
-		if s == conn || s.Conn == conn {
-			p.kept = s
-			return s
-		}
-	}
-	return nil
 }
 
 // socket is the current main socket.
@@ -164,12 +147,12 @@ func (p *puncher) heard(s *punchSocket, from netip.AddrPort) {
 	now := time.Now()
 	p.mu.Lock()
 	p.stats.Heard++
-	if p.done || p.kept != nil {
+	if p.done || p.won {
 		p.mu.Unlock()
 		return
 	}
 	if p.initiator {
-		p.kept = s
+		p.won = true
 		p.mu.Unlock()
 		p.through(s, from)
 		return
@@ -399,7 +382,7 @@ func (p *puncher) pause(d time.Duration) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.done && p.kept == nil
+	return !p.done && !p.won
 }
 
 // steady punches to the known addresses once a second, ten times; to unverified
@@ -448,7 +431,7 @@ func (p *puncher) birthday(to netip.AddrPort) {
 			break // as many as there can be
 		}
 		p.mu.Lock()
-		if p.done || p.kept != nil {
+		if p.done || p.won {
 			p.mu.Unlock()
 			s.release()
 			return

@@ -284,7 +284,7 @@ func (h *serverHandshake) finishPunch(c *Conn) {
 		}
 	}
 	if conn, ok := h.link.currentConn(); ok {
-		h.link.own(p.keep(conn))
+		h.link.own(conn)
 	}
 	p.close()
 }
@@ -352,7 +352,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return nil, err
 	}
 	h.link.setRemote(remote.udx)
-	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true}
+	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
 		out.relayThrough = &relayThroughInfo{publicKey: relay.key, token: relay.token}
@@ -385,8 +385,12 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		if h.first.direct {
 			conn = h.first.conn
 		}
+		kind := PathDirect
+		if n.sockets.find(conn) != nil {
+			kind = PathPunched
+		}
 		h.give(answer, nil)
-		h.link.attach(conn, h.first.client, PathDirect)
+		h.link.attach(conn, h.first.client, kind)
 	} else {
 		var via udp.Conn
 		if !isOpen && !l.cfg.NoHolepunch {

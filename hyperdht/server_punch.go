@@ -83,7 +83,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	if p.analyse() != nil {
 		return nil, nil
 	}
-	own, addrs := p.local()
+	own, _ := p.local()
 	if unstable(own, in.firewall) && !in.punching && !p.reopen() {
 		own, _ = p.local()
 		if unstable(own, in.firewall) {
@@ -91,7 +91,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 			return aborted, nil
 		}
 	}
-	own, addrs = p.local()
+	own, addrs := p.local()
 	if (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
 		// Fast open: the client has opened its NAT towards us already.
 		if n.mayPunch(m.peer) {

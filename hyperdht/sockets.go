@@ -28,19 +28,23 @@ type socketPool struct {
 
 	mu     sync.Mutex
 	closed bool
-	open   map[*punchSocket]struct{}
+	open   map[udp.Conn]*punchSocket
 	wg     sync.WaitGroup
 
 	added, removed atomic.Uint64
 }
 
-// A punchSocket is an extra socket. It belongs to one user at a time, and is
-// closed by that user's release.
+// A punchSocket is an extra socket. It belongs to a puncher, which releases it,
+// until a stream that it carries retains it; it is closed some time after the
+// last such stream has dropped it.
 type punchSocket struct {
 	udp.Conn
 	pool    *socketPool
 	punched atomic.Pointer[func(from netip.AddrPort)]
-	timer   *time.Timer // guarded by pool.mu
+
+	// Guarded by pool.mu.
+	streams int         // that retain it
+	timer   *time.Timer // runs while it lingers
 }
 
 // acquire opens a socket. Each datagram of at most one byte is given to punched,
@@ -63,7 +67,7 @@ func (p *socketPool) acquire(punched func(s *punchSocket, from netip.AddrPort)) 
 		f := func(from netip.AddrPort) { punched(s, from) }
 		s.punched.Store(&f)
 	}
-	p.open[s] = struct{}{}
+	p.open[conn] = s
 	p.added.Add(1)
 	handlers := append(append(append([]udp.Handler{}, p.before...), s), p.after...)
 	p.wg.Go(func() { udp.Serve(conn, handlers...) })
@@ -93,30 +97,65 @@ var punchByte = [1]byte{0}
 // mute stops the socket's interest in punches.
 func (s *punchSocket) mute() { s.punched.Store(nil) }
 
-// release closes the socket.
+// release closes the socket unless a stream has retained it.
 func (s *punchSocket) release() {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closeLocked(s)
+	if s.streams == 0 && s.timer == nil {
+		p.closeLocked(s)
+	}
 }
 
-// releaseLater closes the socket after it has lingered.
-func (s *punchSocket) releaseLater() {
+// retain keeps the socket open for a stream. It reports whether the socket was
+// still open.
+func (s *punchSocket) retain() bool {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[s.Conn] != s {
+		return false
+	}
+	s.streams++
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	return true
+}
+
+// drop undoes retain; the socket lingers, and may be retained again meanwhile.
+func (s *punchSocket) drop() {
 	s.mute()
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, open := p.open[s]; open && s.timer == nil {
-		s.timer = time.AfterFunc(lingerTime, s.release)
+	if s.streams--; s.streams > 0 || p.open[s.Conn] != s {
+		return
 	}
+	var t *time.Timer
+	t = time.AfterFunc(lingerTime, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if s.timer == t {
+			p.closeLocked(s)
+		}
+	})
+	s.timer = t
+}
+
+// find returns the extra socket that conn is, nil if it is none.
+func (p *socketPool) find(conn udp.Conn) *punchSocket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[conn]
 }
 
 func (p *socketPool) closeLocked(s *punchSocket) {
-	if _, open := p.open[s]; !open {
+	if p.open[s.Conn] != s {
 		return
 	}
-	delete(p.open, s)
+	delete(p.open, s.Conn)
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -129,7 +168,7 @@ func (p *socketPool) closeLocked(s *punchSocket) {
 func (p *socketPool) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s := range p.open {
+	for _, s := range p.open {
 		p.closeLocked(s)
 	}
 }

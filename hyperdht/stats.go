@@ -18,7 +18,7 @@ type counters struct {
 // Stats are a node's counters and sizes. Counters only grow.
 type Stats struct {
 	RPC     dhtrpc.Stats
-	Storage StorageCounts
+	Storage StorageStats
 	Router  RouterStats
 
 	// Dials that were begun, and that led to a connection; connections
@@ -54,7 +54,7 @@ func (n *Node) Stats() Stats {
 	}
 	n.rpc.Do(func() {
 		s.Router = n.router.stats
-		s.Storage = n.records.storage.counts
+		s.Storage = n.records.stats()
 	})
 	return s
 }

@@ -1,0 +1,50 @@
+package hyperdht
+
+import (
+	"time"
+
+	"github.com/warren-dht/warren/dhtrpc"
+)
+
+// knocks are when peers are told of a new address of ours, after the network
+// has changed: they follow when they have heard nothing from the old one for
+// migrateAfter.
+var knocks = [...]time.Duration{migrateAfter + 100*time.Millisecond, time.Second, 2 * time.Second}
+
+// followNetwork sees to it that peers find us again when our address changes:
+// listeners are announced anew, and the other ends of connections hear from the
+// new address. It ends with the node.
+func (n *Node) followNetwork() {
+	for e := range n.rpc.Events(n.ctx) {
+		if e.Kind != dhtrpc.EventNetworkChange {
+			continue
+		}
+		n.mu.Lock()
+		listeners := n.listenersLocked()
+		n.mu.Unlock()
+		for _, l := range listeners {
+			l.Refresh()
+		}
+		for _, after := range knocks {
+			t := time.AfterFunc(after, func() {
+				for _, l := range n.links.list() {
+					l.knock()
+				}
+			})
+			defer t.Stop()
+		}
+	}
+}
+
+// knock lets the peer hear from us on the present path.
+func (l *link) knock() {
+	l.mu.Lock()
+	conn, p, id, established := l.conn, l.path, l.remoteID, l.established
+	if p.Kind == PathRelayed && l.relay != nil {
+		id = l.relay.id
+	}
+	l.mu.Unlock()
+	if established {
+		l.raw.Knock(conn, id, p.Remote)
+	}
+}

@@ -1,0 +1,103 @@
+package hyperdht
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/warren-dht/warren/vnet"
+)
+
+// Where both ends want it, the next connection takes the first one's path: no
+// socket is opened and no relay asked.
+func TestReusableSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 12)
+		defer w.close()
+		server := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
+		client := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
+		defer server.Close()
+		defer client.Close()
+		l := w.listen(server, ListenConfig{ReusableSocket: true})
+		defer l.Close()
+		var sockets [2]uint64
+		for i := range 5 {
+			accepted := w.accept(l)
+			start := time.Now()
+			a, err := client.DialWith(w.ctx(time.Minute), l.PublicKey(), DialConfig{ReusableSocket: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(start)
+			b := <-accepted
+			if a.Path().Kind != PathPunched || b.Path().Kind != PathPunched {
+				t.Errorf("%d: paths %v and %v", i, a.Path(), b.Path())
+			}
+			now := [2]uint64{client.Stats().SocketsAdded, server.Stats().SocketsAdded}
+			if i > 0 && (now != sockets || took > 150*time.Millisecond) {
+				t.Errorf("%d: sockets opened %v, before %v; took %v", i, now, sockets, took)
+			}
+			sockets = now
+			converse(t, a, b)
+			<-a.Done()
+			<-b.Done()
+			time.Sleep(2 * time.Second)
+		}
+		time.Sleep(time.Minute)
+		if s := client.Stats(); s.SocketsAdded != s.SocketsRemoved {
+			t.Errorf("%d sockets opened, %d closed", s.SocketsAdded, s.SocketsRemoved)
+		}
+		// The path is gone now; the next connection has to find another.
+		accepted := w.accept(l)
+		a, err := client.DialWith(w.ctx(time.Minute), l.PublicKey(), DialConfig{ReusableSocket: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		converse(t, a, <-accepted)
+	})
+}
+
+// An open connection survives that its client's address changes.
+func TestClientMoves(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		move func(n *vnet.Network, nat *vnet.Router, host *vnet.Host)
+	}{
+		{"its NAT has another address", func(_ *vnet.Network, nat *vnet.Router, _ *vnet.Host) { nat.SetExternal() }},
+		{"its NAT has forgotten it", func(_ *vnet.Network, nat *vnet.Router, _ *vnet.Host) { nat.Reset() }},
+		{"it is in another network", func(n *vnet.Network, _ *vnet.Router, host *vnet.Host) { host.Move(n.NAT(vnet.Cone).Segment) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 12)
+				defer w.close()
+				server := w.ready(w.net.Host(), Config{Firewalled: isFalse()})
+				router := w.net.NAT(vnet.Cone)
+				host := router.Host()
+				client := w.ready(host, Config{})
+				defer server.Close()
+				defer client.Close()
+				l := w.listen(server, ListenConfig{})
+				defer l.Close()
+				accepted := w.accept(l)
+				a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := <-accepted
+				time.Sleep(10 * time.Second)
+				c.move(w.net, router, host)
+				// The server speaks first: it has to find the client.
+				start := time.Now()
+				go b.Write([]byte("still there?"))
+				a.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := io.ReadFull(a, make([]byte, 12)); err != nil {
+					t.Fatal(err)
+				}
+				t.Log(time.Since(start))
+				converse(t, a, b)
+			})
+		})
+	}
+}
