@@ -1,6 +1,7 @@
 package udx
 
 import (
+	"context"
 	crand "crypto/rand"
 	"encoding/binary"
 	"io"
@@ -99,10 +100,35 @@ func (m *Mux) add(id uint32, config StreamConfig) (*Stream, error) {
 	return s, nil
 }
 
+// Drain waits until all streams that their user has closed are over, so that what
+// was written to them is delivered, or until the context ends. Open streams are
+// not waited for.
+func (m *Mux) Drain(ctx context.Context) error {
+	m.mu.RLock()
+	var closing []*Stream
+	for _, s := range m.streams {
+		closing = append(closing, s)
+	}
+	m.mu.RUnlock()
+	for _, s := range closing {
+		s.mu.Lock()
+		wait := s.closed
+		s.mu.Unlock()
+		if !wait {
+			continue
+		}
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // Close destroys all streams, tells their peers, and ends the timer loop. What
-// was written and not delivered yet is lost; to avoid that, wait for the
-// streams' Done first. It does not close any socket. It returns when all OnEnd
-// hooks have.
+// was written and not delivered yet is lost: see Drain. It does not close any
+// socket. It returns when all OnEnd hooks have.
 func (m *Mux) Close() error {
 	m.mu.Lock()
 	m.closed = true
