@@ -1,6 +1,9 @@
 package hyperdht
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
 
 func netipPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
@@ -8,3 +11,5 @@ func netipPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPort
 func notTo(a netip.Addr) func(local, remote netip.AddrPort) bool {
 	return func(_, remote netip.AddrPort) bool { return remote.Addr() != a }
 }
+
+func isCause(err, cause error) bool { return errors.Is(err, cause) }

@@ -1,0 +1,125 @@
+package hyperdht
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8)
+		defer w.close()
+		a := w.ready(w.net.Host(), Config{Firewalled: isFalse()})
+		b := w.ready(w.net.Host(), Config{Firewalled: isFalse()})
+		defer a.Close()
+		defer b.Close()
+		la, lb := w.listen(a, ListenConfig{}), w.listen(b, ListenConfig{})
+		pa, pb := a.NewPool(DialConfig{}), b.NewPool(DialConfig{})
+		var served sync.WaitGroup
+		served.Go(func() { pa.Serve(la) })
+		served.Go(func() { pb.Serve(lb) })
+
+		// Many callers, one dial.
+		var wg sync.WaitGroup
+		conns := make([]*Conn, 5)
+		for i := range conns {
+			wg.Go(func() {
+				c, err := pa.Dial(w.ctx(time.Minute), lb.PublicKey())
+				if err != nil {
+					t.Error(err)
+				}
+				conns[i] = c
+			})
+		}
+		wg.Wait()
+		for _, c := range conns {
+			if c != conns[0] {
+				t.Error("callers have different connections")
+			}
+		}
+		if n := a.Stats().Dials; n != 1 {
+			t.Errorf("%d dials", n)
+		}
+		in, err := pb.Accept(w.ctx(time.Minute))
+		if err != nil || in.RemotePublicKey() != a.KeyPair().Public {
+			t.Fatal(in, err)
+		}
+		// The other end has it too, so it need not dial.
+		if c, err := pb.Dial(w.ctx(time.Minute), la.PublicKey()); err != nil || c != in {
+			t.Errorf("dialled although there is a connection: %v", err)
+		}
+		// When it is over, the next dial makes a new one.
+		conns[0].Close()
+		in.Close()
+		<-conns[0].Done()
+		time.Sleep(time.Second)
+		if n := len(pa.Conns()) + len(pb.Conns()); n != 0 {
+			t.Errorf("%d connections in the pools", n)
+		}
+
+		// Both dial at once: both keep the same one.
+		var ca, cb *Conn
+		wg.Go(func() { ca, err = pa.Dial(w.ctx(time.Minute), lb.PublicKey()) })
+		wg.Go(func() { cb, _ = pb.Dial(w.ctx(time.Minute), la.PublicKey()) })
+		wg.Wait()
+		time.Sleep(5 * time.Second)
+		if ca == nil || cb == nil {
+			t.Fatal("no connection", err)
+		}
+		xa, xb := pa.Conns(), pb.Conns()
+		if len(xa) != 1 || len(xb) != 1 || xa[0].HandshakeHash() != xb[0].HandshakeHash() {
+			t.Fatalf("%d and %d connections, or not the same", len(xa), len(xb))
+		}
+		la.Close()
+		lb.Close()
+		served.Wait()
+		pa.Close()
+		pb.Close()
+		if _, err := pa.Dial(t.Context(), lb.PublicKey()); err == nil {
+			t.Error("a closed pool dials")
+		}
+	})
+}
+
+func TestSuspendAndResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8)
+		defer w.close()
+		server := w.ready(w.net.Host(), Config{Firewalled: isFalse()})
+		client := w.ready(w.net.Host(), Config{})
+		defer server.Close()
+		defer client.Close()
+		l := w.listen(server, ListenConfig{})
+		defer l.Close()
+		accepted := w.accept(l)
+		c, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-accepted
+		if err := server.Suspend(w.ctx(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a connection outlives its server's suspension")
+		}
+		if _, err := server.Dial(w.ctx(time.Minute), GenerateKeyPair().Public); !isCause(err, ErrSuspended) {
+			t.Errorf("dial while suspended: %v", err)
+		}
+		if _, err := client.Dial(w.ctx(time.Minute), l.PublicKey()); err == nil {
+			t.Error("a suspended server answers")
+		}
+		if err := server.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		accepted = w.accept(l)
+		again, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		converse(t, again, <-accepted)
+	})
+}
