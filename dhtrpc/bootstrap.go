@@ -94,22 +94,27 @@ func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, bool) 
 	return netip.Addr{}, false
 }
 
-// bootstrap is the procedure of a node's first minutes: find our neighbours,
-// and if need be our own address. docs/spec/dht-rpc.md §8.1.
+// bootstrap is the procedure of a node's first seconds.
 func (n *Node) bootstrap(ctx context.Context) {
 	defer close(n.ready)
-	try := n.cfg.Ephemeral == Never
-	for range 2 {
-		reachable := n.walkHome(ctx)
-		if !reachable && !try || !n.updateNetworkState(ctx, !try) {
-			break
-		}
-	}
+	n.settle(ctx)
 	n.enter()
 	defer n.leave()
 	if !n.closed {
 		n.core.bootstrapped = true
 		n.core.emit(EventReady, netip.AddrPort{})
+	}
+}
+
+// settle finds our neighbours, and if need be our own address.
+// docs/spec/dht-rpc.md §8.1.
+func (n *Node) settle(ctx context.Context) {
+	try := n.cfg.Ephemeral == Never
+	for range 2 {
+		reachable := n.walkHome(ctx)
+		if !reachable && !try || !n.updateNetworkState(ctx, !try) {
+			return
+		}
 	}
 }
 

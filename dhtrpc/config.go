@@ -49,7 +49,7 @@ const (
 	// persistent.
 	Auto EphemeralMode = iota
 	// Never: the node becomes persistent while it bootstraps, if it learns its
-	// public address and is reachable there.
+	// public address and is reachable there. If not, it goes on as with Auto.
 	Never
 	// Always: the node never becomes persistent.
 	Always

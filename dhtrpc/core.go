@@ -51,6 +51,7 @@ type core struct {
 	refresh int       // ticks until the next refresh
 	stable  int       // ticks until the next try to become persistent
 	lastIP  netip.Addr
+	moved   int // ticks since our id is not that of our public address
 
 	nat     *nat.Sampler
 	strange []netip.AddrPort // id-less sources that were sampled
@@ -86,6 +87,7 @@ type task int
 const (
 	taskRefresh task = iota
 	taskNetworkState
+	taskSettle
 )
 
 type table = kad.Table[ID, entry]

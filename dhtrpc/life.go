@@ -3,6 +3,8 @@ package dhtrpc
 import (
 	"net/netip"
 	"time"
+
+	"github.com/warren-dht/warren/nat"
 )
 
 // Constants of a node's life, in ticks of 5 s (docs/spec/dht-rpc.md §6.1).
@@ -15,6 +17,7 @@ const (
 	stableTicks     = 240              // 20 min
 	moreStableTicks = 3 * stableTicks
 	roundPings      = 5
+	movedSamples    = 4 // of our public address, before an id is given up
 )
 
 // onTick runs every five seconds. docs/spec/dht-rpc.md §6.6.
@@ -33,7 +36,8 @@ func (c *core) onTick() {
 	if !c.bootstrapped {
 		return
 	}
-	if c.cfg.Ephemeral == Auto && c.ephemeral {
+	c.checkIdentity()
+	if c.cfg.Ephemeral != Always && c.ephemeral {
 		if c.stable--; c.stable <= 0 {
 			if host, _ := c.nat.Addr(); host == c.lastIP {
 				c.stable = moreStableTicks
@@ -53,6 +57,41 @@ func (c *core) onTick() {
 	r := c.stats.Requests
 	if c.health.update(r.Responses, r.Timeouts) {
 		c.emit(EventNetworkUpdate, netip.AddrPort{})
+	}
+}
+
+// checkIdentity gives up an id that is not that of our public address any more,
+// once this has been so for a minute: few believe it. The reference keeps it
+// for ever. The node looks for its new place at once.
+func (c *core) checkIdentity() {
+	a, ok := c.nat.AddrPort()
+	if c.ephemeral || c.cfg.Public.IsValid() || !ok || c.nat.Len() < movedSamples || IDOf(a) == c.table.Own() {
+		c.moved = 0
+		return
+	}
+	if c.moved++; c.moved < recentTicks {
+		return
+	}
+	c.moved = 0
+	c.unsettle()
+	c.want(taskSettle)
+}
+
+// unsettle forgets what the node knew about its own address.
+func (c *core) unsettle() {
+	c.firewalled = c.cfg.Firewalled == nil || *c.cfg.Firewalled
+	if !c.ephemeral {
+		c.ephemeral = true
+		c.emit(EventEphemeral, netip.AddrPort{})
+	}
+	c.stable, c.lastIP = stableTicks, netip.Addr{}
+	c.strange = nil
+	for n := range c.table.All() {
+		n.Data.sampled = 0
+	}
+	c.changeNAT(func() { c.nat = new(nat.Sampler) })
+	if c.cfg.Public.IsValid() {
+		c.sampleNAT(c.cfg.Public)
 	}
 }
 

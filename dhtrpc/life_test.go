@@ -149,7 +149,7 @@ func TestRefreshes(t *testing.T) {
 	}
 }
 
-// An adaptive node tries to become persistent after 240 ticks, and again after
+// A node that may become persistent tries to after 240 ticks, and again after
 // 720 if its public host has changed. docs/spec/dht-rpc.md §6.6, §6.9.
 func TestWhenPersistenceIsTried(t *testing.T) {
 	for _, mode := range []EphemeralMode{Auto, Never, Always} {
@@ -161,10 +161,10 @@ func TestWhenPersistenceIsTried(t *testing.T) {
 			t.Errorf("mode %d: tried too early", mode)
 		}
 		tc.ticks(1)
-		if n := tc.wanted(taskNetworkState); n != 1 && mode == Auto || n != 0 && mode != Auto {
+		if n := tc.wanted(taskNetworkState); n != 1 && mode != Always || n != 0 && mode == Always {
 			t.Errorf("mode %d: tried %d times after 240 ticks", mode, n)
 		}
-		if mode != Auto {
+		if mode == Always {
 			continue
 		}
 		// The procedure notes the host it was tried for.

@@ -208,6 +208,8 @@ func (n *Node) leave() {
 			n.spawn(n.refresh)
 		case taskNetworkState:
 			n.spawn(func(ctx context.Context) { n.updateNetworkState(ctx, false) })
+		case taskSettle:
+			n.spawn(n.settle)
 		}
 	}
 	c.wanted = c.wanted[:0]
@@ -424,7 +426,12 @@ func (n *Node) Resume() error {
 	n.attach(server, client)
 	c.wakeup()
 	c.ticked, c.nextAt = c.now.Round(0), c.now.Add(tickTime)
-	c.want(taskRefresh)
+	if server.LocalAddr().Port() != serverPort { // our public address is another one, too
+		c.unsettle()
+		c.want(taskSettle)
+	} else {
+		c.want(taskRefresh)
+	}
 	c.emit(EventResume, netip.AddrPort{})
 	return nil
 }

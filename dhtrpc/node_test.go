@@ -881,3 +881,54 @@ func TestRTTStats(t *testing.T) {
 		}
 	})
 }
+
+// A node whose public address changes under it gives its id up and takes the new
+// one. The reference keeps an id that nobody believes.
+func TestReidentification(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 25)
+		h := tn.net.Host()
+		n := tn.add(Config{Network: h, Ephemeral: Never})
+		old, _ := n.ID()
+		events := record(t.Context(), n)
+		time.Sleep(10 * time.Minute)
+		h.Move(tn.net.Segment)
+		time.Sleep(3 * time.Hour)
+		id, ok := n.ID()
+		now := netip.AddrPortFrom(h.Addr(), n.ServerConn().LocalAddr().Port())
+		if !ok || id == old || id != IDOf(now) || n.PublicAddr() != now {
+			t.Errorf("id %v %v at %v, want that of %v", id, ok, n.PublicAddr(), now)
+		}
+		if got := kinds(events()); !slices.Contains(got, EventEphemeral) || got[len(got)-1] != EventPersistent {
+			t.Errorf("events %v", got)
+		}
+		// An address that was given by hand is not doubted.
+		if _, ok := tn.first.ID(); !ok {
+			t.Error("the bootstrapper is not persistent")
+		}
+	})
+}
+
+// Resumed on another port, a node takes the id of its new address.
+func TestResumeOnAnotherPort(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 10)
+		h := tn.net.Host()
+		n := tn.add(Config{Network: h, Ephemeral: Never})
+		old := n.ServerConn().LocalAddr()
+		n.Suspend()
+		squatter, err := h.Listen(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer squatter.Close()
+		if err := n.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		now := netip.AddrPortFrom(h.Addr(), n.ServerConn().LocalAddr().Port())
+		if id, ok := n.ID(); !ok || id != IDOf(now) || now.Port() == old.Port() {
+			t.Errorf("id %v %v, want that of %v", id, ok, now)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"github.com/warren-dht/warren/nat"
 )
@@ -117,28 +118,37 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 	}
 	n.leave()
 
-	reached := 0
-	for range asked {
-		select {
-		case r := <-answers:
-			n.mu.Lock()
-			if c.heard[r.From.Addr()] {
-				reached++
-				s.Add(r.To)
-			}
-			n.mu.Unlock()
-		case <-ctx.Done():
-		}
-	}
-	n.enter()
-	c.cancel(&group, ctx.Err())
-	c.heard = nil
-	n.leave()
-
 	needed := 1
 	if len(asked) >= probes {
 		needed = probesNeeded
 	}
+	reached, began := 0, time.Now()
+	var enough <-chan time.Time // when enough have got through, the others are waited for a little longer
+wait:
+	for range asked {
+		select {
+		case r := <-answers:
+			n.mu.Lock()
+			through := c.heard[r.From.Addr()]
+			n.mu.Unlock()
+			if !through {
+				continue
+			}
+			s.Add(r.To)
+			if reached++; reached == needed {
+				enough = time.After(max(3*time.Since(began), 50*time.Millisecond))
+			}
+		case <-enough:
+			break wait
+		case <-ctx.Done():
+			break wait
+		}
+	}
+	n.enter()
+	c.cancel(&group, context.Canceled)
+	c.heard = nil
+	n.leave()
+
 	at, ok := s.AddrPort()
 	return reached < needed || !ok || at.Addr() != host || at.Port() != port
 }
