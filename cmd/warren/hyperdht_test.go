@@ -432,3 +432,39 @@ func TestConnectEndsWithThePeer(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 }
+
+func TestRelay(t *testing.T) {
+	t.Parallel()
+	n := newTestNetwork(t, 6)
+	r := n.start("relay")
+	var relay, listening listenEvent
+	r.event("listening", &relay)
+	d := n.start("listen", "--echo", "--relay-through", relay.PublicKey)
+	d.event("listening", &listening)
+	got, open := n.connect("through or not", listening.PublicKey, "--relay-through", relay.PublicKey)
+	if got != "through or not" || open.Path == "" {
+		t.Errorf("%q, %+v", got, open)
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	n := newTestNetwork(t, 6)
+	type finding struct {
+		Check, Detail string
+		OK            bool
+	}
+	found := lines[finding](t, n.run("doctor"))
+	if len(found) != len(checks) {
+		t.Fatalf("%+v", found)
+	}
+	for i, f := range found {
+		if f.Check != checks[i].name || !f.OK || f.Detail == "" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if o := run(t, "doctor", "--bootstrap=127.0.0.1:9", "--host=127.0.0.1"); o.status != 1 || !strings.Contains(o.stderr, "--bootstrap") ||
+		!strings.Contains(o.stdout, "FAILED  Bootstrap") {
+		t.Errorf("a network that is not there: %+v", o)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/warren-dht/warren/hyperdht"
+	"github.com/warren-dht/warren/noise"
 )
 
 // A service is what listen does with connections. At most one of its ways is
@@ -108,13 +109,7 @@ func (a *app) listen(ctx context.Context, cfg nodeConfig, lc hyperdht.ListenConf
 	if err != nil {
 		return stoppedWell(ctx, fmt.Errorf("listen on %v: %w", lc.KeyPair.Public, stopCause(ctx, err)))
 	}
-	at := node.RPC().LocalAddr()
-	a.event(struct {
-		Event     string `json:"event"`
-		PublicKey string `json:"publicKey"`
-		addrJSON
-	}{"listening", a.keyText(l.PublicKey()), addr(at)}, "listening on %s", a.keyText(l.PublicKey()))
-
+	a.listening(node, l.PublicKey())
 	if s.stdio() {
 		conn, err := l.AcceptConn(ctx)
 		if err != nil {
@@ -137,6 +132,15 @@ func (a *app) listen(ctx context.Context, cfg nodeConfig, lc hyperdht.ListenConf
 			}
 		})
 	}
+}
+
+// listening tells that a key can be connected to.
+func (a *app) listening(node *hyperdht.Node, key noise.PublicKey) {
+	a.event(struct {
+		Event     string `json:"event"`
+		PublicKey string `json:"publicKey"`
+		addrJSON
+	}{"listening", a.keyText(key), addr(node.RPC().LocalAddr())}, "listening on %s", a.keyText(key))
 }
 
 // stoppedWell is nil if a signal has ended a long-running command.

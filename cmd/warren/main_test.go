@@ -25,6 +25,9 @@ const limit = 60 * time.Second
 var program string
 
 func TestMain(m *testing.M) {
+	if os.Getenv("WARREN_TEST_STUBBORN") != "" {
+		stubborn()
+	}
 	dir, err := os.MkdirTemp("", "warren-cli")
 	if err != nil {
 		panic(err)
@@ -37,6 +40,15 @@ func TestMain(m *testing.M) {
 	status := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(status)
+}
+
+// stubborn is a command that does not end when it is asked to.
+func stubborn() {
+	ctx, _ := untilSignal(context.Background())
+	fmt.Println("ready")
+	<-ctx.Done()
+	fmt.Println(context.Cause(ctx))
+	select {}
 }
 
 // An outcome is what a run of the program left.

@@ -52,7 +52,7 @@ func (a *app) mainlinePutCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if r.value, err = a.readValue(args[0], mainline.MaxValue); err != nil {
+			if r.value, err = a.readValue(cmd.Context(), args[0], mainline.MaxValue); err != nil {
 				return err
 			}
 			if len(mainline.StringValue(r.value)) > mainline.MaxValue {

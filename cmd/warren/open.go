@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/warren-dht/warren/hyperdht"
@@ -32,11 +33,11 @@ func (a *app) open(ctx context.Context, cfg nodeConfig) (*hyperdht.Node, func(),
 // start is open without waiting.
 func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
 	var closers []func()
-	stop := func() {
+	stop := sync.OnceFunc(func() {
 		for i := len(closers) - 1; i >= 0; i-- {
 			closers[i]()
 		}
-	}
+	})
 	if cfg.store != "" {
 		db, err := store.Open(cfg.store, store.Options{})
 		if err != nil {

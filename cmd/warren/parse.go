@@ -213,16 +213,27 @@ func optionalAddr(a netip.AddrPort) *addrJSON {
 }
 
 // readValue returns an argument's bytes, or stdin's if it is "-".
-func (a *app) readValue(arg string, limit int) ([]byte, error) {
+func (a *app) readValue(ctx context.Context, arg string, limit int) ([]byte, error) {
 	if arg != "-" {
 		if len(arg) > limit {
 			return nil, usage("VALUE: %d bytes are more than the %d that fit", len(arg), limit)
 		}
 		return []byte(arg), nil
 	}
-	b, err := io.ReadAll(io.LimitReader(a.stdin, int64(limit)+1))
-	if err != nil {
-		return nil, fmt.Errorf("stdin: %w", err)
+	var b []byte
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		b, err = io.ReadAll(io.LimitReader(a.stdin, int64(limit)+1))
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if err != nil {
+			return nil, fmt.Errorf("stdin: %w", err)
+		}
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	if len(b) > limit {
 		return nil, usage("stdin: more than the %d bytes that fit", limit)

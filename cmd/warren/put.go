@@ -48,7 +48,7 @@ was last put or asked for.`,
 			if mutable {
 				limit = hyperdht.MaxMutableValue
 			}
-			value, err := a.readValue(args[0], limit)
+			value, err := a.readValue(cmd.Context(), args[0], limit)
 			if err != nil {
 				return err
 			}
