@@ -165,14 +165,14 @@ func (m *Mux) catchUp(c *Channel) error {
 	return nil
 }
 
-// Send sends a message of the given type. It waits while the stream cannot
-// take more; then it has copied the payload. It fails with ErrClosed after the
-// channel's end.
+// Send sends a message of the given type; it copies the payload. While more than
+// 1 MiB waits for the stream, Send waits as well, but not in a function that Run
+// calls. It fails with ErrClosed after the channel's end.
 func (c *Channel) Send(typ int, payload []byte) error {
 	m := c.mux
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for m.err == nil && !c.over && m.out.full() {
+	for m.err == nil && !c.over && m.out.full() && !underRun() {
 		m.change.Wait()
 	}
 	switch {

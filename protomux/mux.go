@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // MaxFrame is the largest frame, what a message of a secret stream holds.
@@ -41,9 +42,13 @@ const (
 	// bytes and 512 for each message; above it nothing is read (the reference's
 	// number).
 	maxHeld = 32768
-	// maxQueued is how much output waits for the stream; above it Send waits
-	// and nothing is read.
+	// maxQueued is how much output waits for the stream; above it Send waits,
+	// unless a function of a channel calls it.
 	maxQueued = 1 << 20
+	// maxWaived is how much such functions may add all the same; above it
+	// nothing is read until the stream has taken some, or stallTime is over.
+	maxWaived = 8 << 20
+	stallTime = 30 * time.Second
 	// maxBatch is the size at which a batch is sent even while corked (the
 	// reference's number).
 	maxBatch = 8 << 20
@@ -58,6 +63,9 @@ var (
 	ErrNotOpen  = errors.New("protomux: channel was not opened")
 	ErrRejected = errors.New("protomux: the peer rejected the channel")
 	ErrTooLarge = errors.New("protomux: message too large")
+	// ErrStalled means that the peer asks for more and more and does not read
+	// the answers.
+	ErrStalled = errors.New("protomux: the peer does not read")
 	// ErrProtocol means that the peer has broken the protocol.
 	ErrProtocol = errors.New("protomux: protocol violation")
 )
@@ -148,13 +156,32 @@ func (m *Mux) dispatch(frame []byte) error {
 	err := m.receive(frame)
 	m.kick()
 	m.dispatching = false
-	for err == nil && m.err == nil && (m.held > maxHeld || m.out.size() > maxQueued) {
+	for err == nil && m.err == nil && m.held > maxHeld {
 		m.change.Wait()
+	}
+	if err == nil && m.out.waived > maxWaived {
+		m.stall()
 	}
 	if m.err != nil {
 		return m.err
 	}
 	return err
+}
+
+// stall waits until the stream has taken some of what the channels' functions
+// have sent.
+func (m *Mux) stall() {
+	timer := time.AfterFunc(stallTime, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.out.waived > maxWaived {
+			m.fail(ErrStalled)
+		}
+	})
+	defer timer.Stop()
+	for m.err == nil && m.out.waived > maxWaived {
+		m.change.Wait()
+	}
 }
 
 // finish ends the mux on behalf of Run.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/warren-dht/warren/compact"
 )
@@ -624,6 +625,93 @@ func TestNoDeadlock(t *testing.T) {
 		b.Pair("p", nil, func(*Offer) { must(b.Channel(cfg())).Open(nil) })
 		must(a.Channel(cfg())).Open(nil)
 		wg.Wait()
+	})
+}
+
+// Bulk in both directions, acknowledged by the functions of the channels: the
+// bulk waits for room, the acknowledgements do not, and all of it gets through.
+func TestFullDuplex(t *testing.T) {
+	pair(t, 0, func(t *testing.T, a, b *Mux) {
+		const messages, size = 40, 200 << 10
+		var done sync.WaitGroup
+		cfg := func() ChannelConfig {
+			acks := 0
+			return ChannelConfig{Protocol: "p", Messages: []func(*Channel, []byte) error{
+				func(c *Channel, payload []byte) error { return c.Send(1, payload[:size/2]) },
+				func(c *Channel, payload []byte) error {
+					if acks++; acks == messages {
+						done.Done()
+					}
+					return nil
+				},
+			}}
+		}
+		done.Add(2)
+		bulk := func(c *Channel) {
+			payload := make([]byte, size)
+			for range messages {
+				if err := c.Send(0, payload); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		b.Pair("p", nil, func(*Offer) {
+			c := must(b.Channel(cfg()))
+			c.Open(nil)
+			go bulk(c)
+		})
+		c := must(a.Channel(cfg()))
+		c.Open(nil)
+		go bulk(c)
+		done.Wait()
+	})
+}
+
+// A peer that asks and does not read: what it is answered is bounded, and then
+// it is over.
+func TestStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := newPipe(0)
+		far.room = 3 // the peer leaves that unread
+		m := New(near)
+		near.room = -1
+		answers := 0
+		c := must(m.Channel(ChannelConfig{Protocol: "p", Messages: []func(*Channel, []byte) error{
+			func(c *Channel, payload []byte) error { answers++; return c.Send(0, make([]byte, 64<<10)) },
+		}}))
+		c.Open(nil)
+		near.put(openFrame(1, "p", "", ""))
+		for range 1000 {
+			near.put([]byte{1, 0})
+		}
+		began := time.Now()
+		ended := make(chan error, 1)
+		var took time.Duration
+		go func() {
+			err := m.Run()
+			took = time.Since(began)
+			ended <- err
+		}()
+		synctest.Wait()
+		if answers < maxWaived>>16 || answers > (maxWaived+3*maxQueued)>>16 {
+			t.Errorf("%d answers", answers)
+		}
+		// The peer reads a little, and it goes on.
+		before := answers
+		for range 200 {
+			if _, err := far.ReadMessage(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if answers == before {
+			t.Error("it does not go on")
+		}
+		if err := <-ended; !errors.Is(err, ErrStalled) || took != stallTime {
+			t.Errorf("after %v: %v", took, err)
+		}
+		far.Close() // lets the writer go
+		synctest.Wait()
 	})
 }
 

@@ -1,6 +1,8 @@
 package protomux
 
 import (
+	"reflect"
+	"runtime"
 	"sync"
 
 	"github.com/warren-dht/warren/compact"
@@ -10,11 +12,12 @@ import (
 // mux's lock.
 type output struct {
 	corked  int
-	batch   []byte // the frame that is collected while corked; empty: none yet
-	current uint64 // its current channel
+	batch   *frames // the frame that is collected while corked; nil: none yet
+	current uint64  // its current channel
 
 	queue    *frames // nil: nothing waits
 	flushing bool    // somebody writes, and will write what is queued meanwhile
+	waived   int     // bytes queued although it was full
 }
 
 // frames are complete frames in one piece of memory.
@@ -27,7 +30,7 @@ type frames struct {
 var framesPool = sync.Pool{New: func() any { return new(frames) }}
 
 // maxPooled is the most memory that goes back to the pool.
-const maxPooled = 64 << 10
+const maxPooled = 2 * maxQueued
 
 // slices returns the frames one by one.
 func (f *frames) slices() [][]byte {
@@ -58,6 +61,32 @@ func (o *output) size() int {
 // full says whether senders have to wait. Somebody is writing then.
 func (o *output) full() bool { return o.flushing && o.size() > maxQueued }
 
+// runName is the name of Mux.Run in a stack.
+var runName = runtime.FuncForPC(reflect.ValueOf((*Mux).Run).Pointer()).Name()
+
+// underRun reports whether a Run has called us, of any mux: we are in a function
+// of a channel or a listener, which must not wait for output. If two sides that
+// answer each other waited for their streams, neither would read, and neither
+// stream would ever take more. It is asked only when there is no room.
+func underRun() bool {
+	var pcs [64]uintptr
+	for skip := 2; ; skip += len(pcs) {
+		n := runtime.Callers(skip, pcs[:])
+		if n == 0 {
+			return false
+		}
+		for frames := runtime.CallersFrames(pcs[:n]); ; {
+			f, more := frames.Next()
+			if f.Function == runName {
+				return true
+			}
+			if !more {
+				break
+			}
+		}
+	}
+}
+
 // frame returns the queue, to append a frame to its b and call end.
 func (o *output) frame() *frames {
 	if o.queue == nil {
@@ -72,6 +101,9 @@ func (f *frames) end() { f.ends = append(f.ends, len(f.b)) }
 // kick in the end.
 func (m *Mux) put(channel, typ uint64, payload []byte) {
 	o := &m.out
+	if o.full() {
+		o.waived += len(payload) + 1
+	}
 	if o.corked == 0 {
 		f := o.frame()
 		f.b = compact.AppendUint(f.b, channel)
@@ -80,10 +112,9 @@ func (m *Mux) put(channel, typ uint64, payload []byte) {
 		f.end()
 		return
 	}
-	n := compact.SizeUint(typ) + len(payload)
-	o.item(channel, n)
-	o.batch = compact.AppendUint(o.batch, typ)
-	o.batch = append(o.batch, payload...)
+	f := o.item(channel, compact.SizeUint(typ)+len(payload))
+	f.b = compact.AppendUint(f.b, typ)
+	f.b = append(f.b, payload...)
 }
 
 // putControl queues a control message about a channel.
@@ -106,31 +137,42 @@ func (o *output) fits(channel, typ uint64, n int) bool {
 const itemOverhead = 2 + 9
 
 // item begins an item of n bytes, its type included, in the batch.
-func (o *output) item(channel uint64, n int) {
-	if len(o.batch) >= maxBatch || len(o.batch)+1+compact.SizeUint(channel)+compact.SizeBuffer(n) > MaxFrame {
+func (o *output) item(channel uint64, n int) *frames {
+	f := o.batch
+	if f != nil && (len(f.b) >= maxBatch || len(f.b)+1+compact.SizeUint(channel)+compact.SizeBuffer(n) > MaxFrame) {
 		o.sendBatch()
+		f = nil
 	}
 	switch {
-	case len(o.batch) == 0:
-		o.batch = append(o.batch, 0, controlBatch)
-		o.batch = compact.AppendUint(o.batch, channel)
+	case f == nil:
+		f = framesPool.Get().(*frames)
+		f.b = append(f.b, 0, controlBatch)
+		f.b = compact.AppendUint(f.b, channel)
+		o.batch = f
 	case o.current != channel:
-		o.batch = append(o.batch, 0)
-		o.batch = compact.AppendUint(o.batch, channel)
+		f.b = append(f.b, 0)
+		f.b = compact.AppendUint(f.b, channel)
 	}
 	o.current = channel
-	o.batch = compact.AppendUint(o.batch, uint64(n))
+	f.b = compact.AppendUint(f.b, uint64(n))
+	return f
 }
 
-// sendBatch queues the batch.
+// sendBatch queues the batch, if there is one.
 func (o *output) sendBatch() {
-	if len(o.batch) == 0 {
+	f := o.batch
+	if f == nil {
 		return
 	}
-	f := o.frame()
-	f.b = append(f.b, o.batch...)
-	f.end()
 	o.batch = nil
+	f.end()
+	if o.queue == nil {
+		o.queue = f
+		return
+	}
+	o.queue.b = append(o.queue.b, f.b...)
+	o.queue.end()
+	f.giveBack()
 }
 
 // Cork makes what is sent from now on, by any channel, one batch that leaves
@@ -199,7 +241,7 @@ func (m *Mux) flushed() {
 // meanwhile.
 func (m *Mux) flush() {
 	f := m.out.queue
-	m.out.queue = nil
+	m.out.queue, m.out.waived = nil, 0
 	m.mu.Unlock()
 	_, err := m.conn.WriteMessages(f.slices())
 	m.mu.Lock()
