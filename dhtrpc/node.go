@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/warren-dht/warren/udp"
 )
 
 // A Node is a member of a network: it answers others' requests, keeps a routing
@@ -80,109 +77,6 @@ func Bootstrapper(public netip.AddrPort, cfg Config) (*Node, error) {
 		cfg.Firewalled = new(bool)
 	}
 	return Listen(cfg)
-}
-
-// bind opens the server and the client socket, on the ports they had before if
-// they had any. docs/spec/dht-rpc.md §5.2.
-func bind(cfg *Config, serverPort, clientPort uint16) (server, client udp.Conn, err error) {
-	var ports []uint16
-	if serverPort != 0 {
-		ports = append(ports, serverPort)
-	}
-	for p := cfg.Port; p < cfg.PortEnd; p++ {
-		ports = append(ports, p)
-	}
-	if cfg.ExactPort {
-		ports = []uint16{cfg.Port}
-	} else {
-		ports = append(ports, 0)
-	}
-	for _, p := range ports {
-		if server, err = cfg.Network.Listen(netip.AddrPortFrom(cfg.Host, p)); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		field := "Host"
-		if cfg.ExactPort {
-			field = "Port"
-		}
-		return nil, nil, fmt.Errorf("dhtrpc: Config.%s: %w", field, err)
-	}
-	if clientPort != 0 {
-		client, err = cfg.Network.Listen(netip.AddrPortFrom(cfg.Host, clientPort))
-	}
-	if client == nil {
-		client, err = cfg.Network.Listen(netip.AddrPortFrom(cfg.Host, 0))
-	}
-	if err != nil {
-		server.Close()
-		return nil, nil, fmt.Errorf("dhtrpc: Config.Host: %w", err)
-	}
-	return server, client, nil
-}
-
-// attach makes the node use two sockets. The lock is held.
-func (n *Node) attach(server, client udp.Conn) {
-	c := n.core
-	c.server, c.client = server, client
-	c.local = n.localAddrs()
-	handlers := append(append([]udp.Handler(nil), n.cfg.Before...), n)
-	for _, conn := range []udp.Conn{server, client} {
-		n.running.Add(1)
-		n.readers.Add(1)
-		go func() {
-			defer n.running.Done()
-			defer n.readers.Done()
-			udp.Serve(conn, handlers...)
-		}()
-	}
-	n.watch()
-	c.emit(EventListening, server.LocalAddr())
-}
-
-// localAddrs are the IPv4 addresses of this machine that reach the sockets.
-func (n *Node) localAddrs() []netip.Addr {
-	if !n.cfg.Host.IsUnspecified() {
-		return []netip.Addr{n.cfg.Host}
-	}
-	addrs, err := n.cfg.Network.Addrs()
-	if err != nil {
-		n.cfg.Logger.Debug("dhtrpc: this machine's addresses are unknown", "error", err)
-	}
-	return slices.DeleteFunc(addrs, func(ip netip.Addr) bool { return !ip.Is4() })
-}
-
-// watch starts to watch this machine's interfaces, if there is somebody to be
-// told: nothing else depends on it, and a watch weighs as much as the rest of
-// an idle node. The lock is held.
-func (n *Node) watch() {
-	if n.unwatch != nil || n.closed || n.core.suspended || len(n.subscribers) == 0 {
-		return
-	}
-	ctx, cancel := context.WithCancel(n.ctx)
-	n.unwatch = cancel
-	changes := n.cfg.Network.Watch(ctx)
-	n.running.Add(1)
-	go func() {
-		defer n.running.Done()
-		for range changes {
-			n.enter()
-			if ctx.Err() == nil {
-				n.core.emit(EventNetworkChange, netip.AddrPort{})
-				n.core.emit(EventNetworkUpdate, netip.AddrPort{})
-			}
-			n.leave()
-		}
-	}()
-}
-
-// stopWatch ends the watch of interfaces. The lock is held.
-func (n *Node) stopWatch() {
-	if n.unwatch != nil {
-		n.unwatch()
-		n.unwatch = nil
-	}
 }
 
 // enter takes the lock for a step of the core.
@@ -268,33 +162,6 @@ func (n *Node) spawn(f func(context.Context)) {
 	}()
 }
 
-// HandleBatch implements [udp.Handler], so that a node can be served on sockets
-// of others too, such as those of a hole punch: replies arriving there are
-// matched with its requests, and requests are answered there, without an id. It
-// claims datagrams of two bytes or more that begin as a request or a reply.
-func (n *Node) HandleBatch(conn udp.Conn, batch []udp.Datagram) []udp.Datagram {
-	rest := batch[:0]
-	locked := false
-	for i := range batch {
-		p := batch[i].Payload
-		if len(p) < 2 || p[0] != requestByte && p[0] != replyByte {
-			rest = append(rest, batch[i])
-			continue
-		}
-		if !locked {
-			locked = true
-			n.enter()
-		}
-		if !n.closed {
-			n.core.receive(conn, &batch[i])
-		}
-	}
-	if locked {
-		n.leave()
-	}
-	return rest
-}
-
 // Do runs f under the node's lock, as its handler runs, so that f may use the
 // state that the handler uses. f must not wait and must not call the node. Do
 // runs it on a closed node too.
@@ -358,80 +225,5 @@ func (n *Node) Close() error {
 	n.life.Unlock()
 	n.running.Wait()
 	close(n.gone)
-	return nil
-}
-
-// shut fails all requests and closes the sockets. The lock is held.
-func (n *Node) shut(err error) {
-	c := n.core
-	was := c.suspended
-	c.suspended = true
-	for q := range c.queries {
-		q.stopLocked(err)
-	}
-	c.cancelAll(err)
-	c.delayed.clear()
-	if was {
-		return
-	}
-	n.stopWatch()
-	c.server.Close()
-	c.client.Close()
-}
-
-// Suspend stops the node for a while, as when a phone's application goes to the
-// background: requests fail with ErrSuspended, sockets are closed, nothing runs.
-// A second call does nothing.
-func (n *Node) Suspend() error {
-	n.life.Lock()
-	defer n.life.Unlock()
-	n.enter()
-	switch {
-	case n.closed:
-		n.leave()
-		return ErrClosed
-	case n.core.suspended:
-		n.leave()
-		return nil
-	}
-	n.shut(ErrSuspended)
-	n.core.emit(EventSuspend, netip.AddrPort{})
-	n.leave()
-	n.readers.Wait()
-	return nil
-}
-
-// Resume ends a suspension: it binds the sockets again, on their old ports if
-// they are free, and refreshes the routing table. If that fails the node is
-// still suspended, and Resume can be called again.
-func (n *Node) Resume() error {
-	n.life.Lock()
-	defer n.life.Unlock()
-	n.mu.Lock()
-	c := n.core
-	if n.closed || !c.suspended {
-		defer n.mu.Unlock()
-		return n.usable()
-	}
-	serverPort, clientPort := c.server.LocalAddr().Port(), c.client.LocalAddr().Port()
-	n.mu.Unlock()
-	server, client, err := bind(&n.cfg, serverPort, clientPort)
-	if err != nil {
-		return err
-	}
-	n.enter()
-	defer n.leave()
-	c.suspended = false
-	c.window.since = c.now
-	n.attach(server, client)
-	c.wakeup()
-	c.ticked, c.nextAt = c.now.Round(0), c.now.Add(tickTime)
-	if server.LocalAddr().Port() != serverPort { // our public address is another one, too
-		c.unsettle()
-		c.want(taskSettle)
-	} else {
-		c.want(taskRefresh)
-	}
-	c.emit(EventResume, netip.AddrPort{})
 	return nil
 }

@@ -1,0 +1,119 @@
+package dhtrpc
+
+import (
+	"errors"
+
+	"github.com/warren-dht/warren/kad"
+)
+
+// bufferedReplies is how many replies wait for a slow reader before the query
+// stops asking (docs/spec/dht-rpc.md §7.5).
+const bufferedReplies = 16
+
+// step asks whoever may be asked now. The lock is held.
+func (q *Query) step() {
+	if q.err != nil || len(q.buffer) >= bufferedReplies {
+		return
+	}
+	for {
+		to, ok := q.lookup.Next()
+		if !ok {
+			break
+		}
+		q.visit(to)
+	}
+	if q.lookup.Done() {
+		q.signal()
+	}
+}
+
+func (q *Query) visit(to Contact) {
+	c := q.node.core
+	o := outgoing{
+		to: to.Addr, id: to.ID, hasID: true,
+		onSlow: func() {
+			q.lookup.Slow(to.Addr)
+			q.step()
+		},
+		done: func(r *Reply, err error) { q.visited(to, r, err) },
+	}
+	if _, err := c.request(q.m.request(), o, q.retries, &q.visits); err != nil {
+		q.lookup.Refused(to.Addr)
+		if err != ErrBadAddress {
+			q.stopLocked(err)
+		}
+	}
+}
+
+// visited takes the end of a visit. The lock is held.
+func (q *Query) visited(to Contact, r *Reply, err error) {
+	c := q.node.core
+	switch {
+	case q.err != nil:
+		return
+	case errors.Is(err, ErrTimeout):
+		for _, by := range q.lookup.Down(to.Addr) {
+			c.hintDown(by, to.Addr, &q.visits)
+		}
+	case err != nil:
+		q.lookup.Refused(to.Addr)
+		q.stopLocked(err)
+		return
+	case r.Error != OK:
+		q.lookup.Refused(to.Addr)
+		q.offer(r)
+	default:
+		q.accept(to, r)
+	}
+	if q.lookup.Answers+q.lookup.Failures >= q.full && !q.o.background {
+		q.lookup.SetAlpha(q.full)
+	}
+	q.step()
+}
+
+// accept takes a reply that is not an error.
+func (q *Query) accept(to Contact, r *Reply) {
+	kept := r.clone()
+	id, valid := ID{}, r.FromID != nil
+	if valid {
+		id = *r.FromID
+	}
+	q.lookup.Answered(to.Addr, id, valid)
+	if _, twice := q.replies[id]; valid && !twice {
+		q.replies[id] = &kept
+	}
+	q.offer(r)
+	if q.o.background {
+		alpha := q.low
+		if q.node.core.calls.Len() < 3 {
+			alpha = q.full
+		}
+		q.lookup.SetAlpha(alpha)
+	}
+	if q.streaming {
+		q.buffer = append(q.buffer, kept)
+		q.signal()
+	}
+}
+
+// offer takes the first 20 nodes that a reply names, as far as they can be
+// asked.
+func (q *Query) offer(r *Reply) {
+	if q.o.OnlyClosest {
+		return
+	}
+	c := q.node.core
+	for i := range min(r.closer.Len(), K) {
+		a := r.closer.At(i)
+		if !usable(a) || c.isOwn(a) || c.cfg.Filter != nil && !c.cfg.Filter(a) {
+			continue
+		}
+		n := contactOf(a)
+		if n.ID == c.table.Own() {
+			continue
+		}
+		if q.lookup.Offer(n, r.From) == kad.KnownDown {
+			c.hintDown(r.From, a, &q.visits)
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package dhtrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/warren-dht/warren/kad"
+)
+
+// cautiousConcurrency is the concurrency of a query that was given nodes to
+// start from, until some of them have answered.
+const cautiousConcurrency = 3
+
+// walk is the procedure of a query. Visits are stepped by whoever takes the
+// replies, under the node's lock, so it only wakes for the reader and the end.
+func (q *Query) walk(ctx context.Context, streaming bool, yield func(Reply, error) bool) {
+	n := q.node
+	if err := q.begin(ctx, streaming); err != nil {
+		yield(Reply{}, fmt.Errorf("dhtrpc: query: %w", err))
+		return
+	}
+	defer q.finish()
+	stop := context.AfterFunc(ctx, func() { q.stop(context.Cause(ctx)) })
+	defer stop()
+	q.seedBootstrap(ctx)
+	var spare []Reply
+	for {
+		n.enter()
+		q.step()
+		batch, err := q.buffer, q.err
+		q.buffer = spare[:0]
+		if len(batch) > 0 {
+			q.step() // there is room for replies again
+		}
+		done := err == nil && len(batch) == 0 && q.lookup.Done()
+		if done && q.moreSeeds() {
+			done = false
+			n.leave()
+			q.seedBootstrap(ctx)
+			continue
+		}
+		n.leave()
+		for _, r := range batch {
+			if q.ended(&err) {
+				break
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+		clear(batch)
+		spare = batch
+		switch {
+		case err != nil:
+			yield(Reply{}, fmt.Errorf("dhtrpc: query: %w", err))
+			return
+		case done:
+			if err := q.commit(ctx); err != nil {
+				yield(Reply{}, err)
+			}
+			return
+		case len(batch) == 0:
+			<-q.wake
+		}
+	}
+}
+
+// ended tells whether the query has been stopped meanwhile, and why.
+func (q *Query) ended(err *error) bool {
+	q.node.mu.Lock()
+	defer q.node.mu.Unlock()
+	*err = q.err
+	return q.err != nil
+}
+
+// begin makes the lookup and offers it the first contacts.
+func (q *Query) begin(ctx context.Context, streaming bool) error {
+	n := q.node
+	n.enter()
+	defer n.leave()
+	switch {
+	case q.started:
+		return errors.New("it has run already")
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case q.o.Session != nil && q.o.Session.err != nil:
+		return q.o.Session.err
+	}
+	if err := n.usable(); err != nil {
+		return err
+	}
+	q.started, q.streaming = true, streaming
+	q.full = q.o.Concurrency
+	if q.full <= 0 {
+		q.full = n.cfg.Concurrency
+	}
+	q.low = q.full
+	if q.o.background {
+		q.low = min(q.full, max(2, q.full/backgroundConcurrency))
+	}
+	switch q.retries = q.o.Retries; {
+	case q.retries == 0:
+		q.retries = queryRetries
+	case q.retries < 0:
+		q.retries = 0
+	}
+	c := n.core
+	q.lookup = kad.NewLookup(*q.m.Target, K, q.low)
+	q.replies = make(map[ID]*Reply, K)
+	for _, a := range q.o.Nodes {
+		if addressable(a) {
+			q.lookup.Offer(contactOf(a), netip.AddrPort{})
+		}
+	}
+	for i := range q.o.Replies {
+		if a := q.o.Replies[i].From; addressable(a) {
+			q.lookup.Offer(contactOf(a), netip.AddrPort{})
+		}
+	}
+	if q.o.OnlyClosest {
+		q.fromTable = true
+	} else if q.lookup.Waiting() < K {
+		q.seedTable()
+	} else {
+		q.lookup.SetAlpha(min(q.low, cautiousConcurrency))
+	}
+	c.stats.Queries.Total++
+	c.refresh = refreshTicks
+	if s := q.o.Session; s != nil {
+		s.queries = append(s.queries, q)
+	}
+	c.queries[q] = struct{}{}
+	return nil
+}
+
+// seedTable offers the closest nodes of the routing table. The lock is held.
+func (q *Query) seedTable() {
+	q.fromTable = true
+	c := q.node.core
+	c.near = c.table.Closest(c.near[:0], *q.m.Target, max(K-q.lookup.Waiting(), 0))
+	for _, n := range c.near {
+		q.lookup.Offer(n.Contact, netip.AddrPort{})
+	}
+	q.lookup.SetAlpha(q.low)
+}
+
+// moreSeeds falls back on the routing table if the nodes given to start from
+// led nowhere, and reports whether it did. The lock is held.
+func (q *Query) moreSeeds() bool {
+	if q.fromTable || q.lookup.Answers >= K/4 {
+		return false
+	}
+	q.seedTable()
+	return true
+}
+
+// seedBootstrap offers the bootstrap nodes if too few contacts are known.
+func (q *Query) seedBootstrap(ctx context.Context) {
+	n := q.node
+	n.mu.Lock()
+	few := len(n.core.boot) > 0 && !q.o.OnlyClosest && q.lookup.Waiting() < K
+	n.mu.Unlock()
+	if !few {
+		return
+	}
+	addrs := n.boot.all(ctx)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range addrs {
+		q.lookup.Offer(contactOf(a), netip.AddrPort{})
+	}
+}
+
+// stop ends the walk.
+func (q *Query) stop(err error) {
+	q.node.enter()
+	defer q.node.leave()
+	q.stopLocked(err)
+}
+
+func (q *Query) stopLocked(err error) {
+	if q.err == nil {
+		q.err = err
+		q.node.core.cancel(&q.visits, err)
+	}
+	q.signal()
+}
+
+func (q *Query) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// finish cancels what is still under way.
+func (q *Query) finish() {
+	n := q.node
+	n.enter()
+	defer n.leave()
+	q.collect()
+	q.lookup.Stop()
+	if q.err == nil {
+		q.err = errQueryOver
+	}
+	n.core.cancel(&q.visits, errQueryOver)
+	delete(n.core.queries, q)
+	q.buffer, q.replies = nil, nil
+	if s := q.o.Session; s != nil {
+		s.remove(q)
+	}
+}
+
+var errQueryOver = errors.New("dhtrpc: query has ended")
+
+// collect makes the closest replies out of the lookup's result. The lock is
+// held.
+func (q *Query) collect() {
+	if q.closest != nil {
+		return
+	}
+	q.closest = make([]Reply, 0, K)
+	for _, c := range q.lookup.Closest() {
+		if r := q.replies[c.ID]; r != nil {
+			q.closest = append(q.closest, *r)
+		}
+	}
+}
