@@ -121,8 +121,9 @@ func sum(s io.Reader) (Hex, int64, error) {
 
 // converse sends n bytes of a pattern each way at once, ends both directions,
 // and checks all of it on both sides. accepted says that the JavaScript stream
-// is connected by our first packet; it cannot write before.
-func converse(ctx context.Context, t *testing.T, s *udx.Stream, js *Stream, accepted bool, there, back int64) {
+// is connected by our first packet; it cannot write before. lossy says that the
+// path loses packets.
+func converse(ctx context.Context, t *testing.T, s *udx.Stream, js *Stream, accepted, lossy bool, there, back int64) {
 	t.Helper()
 	errs := make(chan error, 3)
 	go func() {
@@ -163,7 +164,9 @@ func converse(ctx context.Context, t *testing.T, s *udx.Stream, js *Stream, acce
 	case <-ctx.Done():
 		t.Fatal("the Go stream does not end")
 	}
-	if s.Err() != nil {
+	// libudx has no TIME-WAIT: if its last acknowledgement is lost, and our END
+	// rode on data, we cannot know (docs/spec/udx.md §2.7).
+	if s.Err() != nil && !(lossy && errors.Is(s.Err(), syscall.ETIMEDOUT)) {
 		t.Errorf("the Go stream ended with %v", s.Err())
 	}
 }
@@ -207,7 +210,7 @@ func TestUDXBulk(t *testing.T) {
 					peer = js.open("create", Args{"id": 22, "remoteId": 11, "port": g.port()})
 				}
 				start := time.Now()
-				converse(ctx, t, s, peer, c.there > 0, c.there, c.back)
+				converse(ctx, t, s, peer, c.there > 0, false, c.there, c.back)
 				took := time.Since(start)
 				t.Logf("%.0f MB/s %+v", float64(c.there+c.back)/1e6/took.Seconds(), s.Stats())
 			})
@@ -242,7 +245,7 @@ func TestUDXBadLinks(t *testing.T) {
 				peer := js.open("accept", Args{"id": 22, "remoteId": 11})
 				s := g.dial(11, 22, proxy.Addr())
 				start := time.Now()
-				converse(ctx, t, s, peer, true, there, back)
+				converse(ctx, t, s, peer, true, true, there, back)
 				took := time.Since(start)
 				a, b := proxy.Stats()
 				t.Logf("%v, %.2f MB/s %+v; link %+v %+v", took, float64(there+back)/1e6/took.Seconds(), s.Stats(), a, b)
@@ -443,7 +446,7 @@ func TestUDXRelays(t *testing.T) {
 		r.Must("stream.relayTo", Args{"stream": rb.Handle, "to": ra.Handle}, nil)
 		s := g.dial(101, 201, r.addr())
 		peer := b.open("create", Args{"id": 102, "remoteId": 202, "port": r.Port})
-		converse(ctx, t, s, peer, false, 4<<20, 4<<20)
+		converse(ctx, t, s, peer, false, false, 4<<20, 4<<20)
 	})
 }
 
@@ -463,7 +466,7 @@ func TestUDXPathChange(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				converse(ctx, t, s, peer, false, 32<<20, 32<<20)
+				converse(ctx, t, s, peer, false, false, 32<<20, 32<<20)
 			}()
 			for s.Stats().BytesReceived < 1<<20 {
 				time.Sleep(time.Millisecond)
@@ -500,5 +503,5 @@ func TestUDXNumbers(t *testing.T) {
 	if err := s.Connect(g.conn, 22, js.addr(), udx.ConnectOptions{Ack: 0xfffffff0}); err != nil {
 		t.Fatal(err)
 	}
-	converse(ctx, t, s, peer, false, 4<<20, 4<<20)
+	converse(ctx, t, s, peer, false, false, 4<<20, 4<<20)
 }

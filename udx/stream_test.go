@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warren-dht/warren/internal/seq"
 	"github.com/warren-dht/warren/vnet"
 )
 
@@ -63,6 +64,29 @@ func TestEnds(t *testing.T) {
 		}
 		w.idle("nor later")
 	})
+}
+
+// TestLastAck: a peer without TIME-WAIT whose last acknowledgement is lost has all
+// that we sent.
+func TestLastAck(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		acked seq.Number // of DATA and END
+		fails bool
+	}{{"END missing", 1, false}, {"data missing", 0, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			onWire(t, StreamConfig{}, func(w *wire) {
+				w.connect()
+				w.write("x")
+				w.s.CloseWrite()
+				w.in(pkt(flagEnd, 0, c.acked, ""))
+				time.Sleep(14 * time.Second)
+				if err := w.s.Err(); !isOver(w.s) || (err != nil) != c.fails {
+					t.Errorf("over %v, %v", isOver(w.s), err)
+				}
+			})
+		})
+	}
 }
 
 func TestClose(t *testing.T) {

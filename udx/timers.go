@@ -48,6 +48,14 @@ func (c *core) giveUp() instant {
 	return c.timers.progress.add(giveUpTimeouts * max(c.rttEst.timeout(), giveUpUnit))
 }
 
+// lastAck reports whether nothing is missing but the acknowledgement of our END,
+// after the peer's. A peer without TIME-WAIT (§2.7) that has both is gone, and if
+// its last acknowledgement was lost there will be no other: nothing else is.
+func (c *core) lastAck() bool {
+	q := &c.snd
+	return c.rcv.ended && c.finished && q.end.Sub(q.una) == 1 && q.at(q.una).size == 0
+}
+
 // rtoFrom is the next retransmission timeout.
 func (c *core) rtoFrom(now instant) instant {
 	d := c.rttEst.timeout()
@@ -114,7 +122,11 @@ func (c *core) deadline() instant {
 func (c *core) expire(now instant) {
 	t := &c.timers
 	if c.giveUp().reached(now) {
-		c.fail(errTimedOut)
+		if c.lastAck() {
+			c.done = true
+		} else {
+			c.fail(errTimedOut)
+		}
 		return
 	}
 	if t.reorder.reached(now) {
