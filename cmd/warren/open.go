@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,11 +24,25 @@ func (a *app) open(ctx context.Context, cfg nodeConfig) (*hyperdht.Node, func(),
 	done := a.spin("bootstrapping")
 	err = node.Ready(ctx)
 	done()
+	if err == nil {
+		err = unreachable(node, cfg.Bootstrap)
+	}
 	if err != nil {
 		stop()
 		return nil, nil, stopCause(ctx, err)
 	}
 	return node, stop, nil
+}
+
+// unreachable says that there are nodes to begin with and none of them answered.
+func unreachable(node *hyperdht.Node, bootstrap []string) error {
+	if bootstrap == nil {
+		bootstrap = hyperdht.DefaultBootstrap
+	}
+	if len(bootstrap) == 0 || node.RPC().Stats().Requests.Responses > 0 {
+		return nil
+	}
+	return fmt.Errorf("no node answered, none of %s (is the network up? warren doctor looks closer)", strings.Join(bootstrap, ", "))
 }
 
 // start is open without waiting.
