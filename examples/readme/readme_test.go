@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warren-dht/warren/dhtrpc"
 	"github.com/warren-dht/warren/dhtrpc1"
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/hyperdhttest"
 	"github.com/warren-dht/warren/internal/vectors"
 	"github.com/warren-dht/warren/mainline"
+	"github.com/warren-dht/warren/udp"
 )
 
 // Every block of Go in README.md is one of the regions here, word for word.
@@ -72,14 +74,31 @@ func TestServeAndFetch(t *testing.T) {
 	}
 }
 
-func TestRecordsAndCommands(t *testing.T) {
+func TestRecords(t *testing.T) {
 	net := hyperdhttest.Start(t, 5)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := Records(ctx, net.Join(hyperdht.Config{})); err != nil {
 		t.Error(err)
 	}
-	if err := Commands(ctx, net.Bootstrap, netip.MustParseAddr("127.0.0.1")); err != nil {
+}
+
+func TestCommands(t *testing.T) {
+	local := netip.MustParseAddr("127.0.0.1")
+	probe, err := udp.Default.Listen(netip.AddrPortFrom(local, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := probe.LocalAddr()
+	probe.Close()
+	boot, err := dhtrpc.Bootstrapper(at, dhtrpc.Config{Host: local})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer boot.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := Commands(ctx, []string{at.String()}, local); err != nil {
 		t.Error(err)
 	}
 }
