@@ -190,9 +190,11 @@ func (c *Conn) RemotePublicKey() noise.PublicKey { return c.remote }
 // its other end.
 func (c *Conn) HandshakeHash() [64]byte { return c.hash }
 
-// BytesRead and BytesWritten count what the messages took on the raw stream,
-// the lengths of frames included, without header and handshake.
-func (c *Conn) BytesRead() uint64    { return c.in.bytes.Load() }
+// BytesRead counts what the peer's messages took on the raw stream, the lengths
+// of frames included, without header and handshake.
+func (c *Conn) BytesRead() uint64 { return c.in.bytes.Load() }
+
+// BytesWritten counts what our messages took, as BytesRead does.
 func (c *Conn) BytesWritten() uint64 { return c.out.bytes.Load() }
 
 // NetConn returns the raw stream. Reading from it or writing to it breaks the
