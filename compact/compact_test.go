@@ -111,6 +111,9 @@ func TestRoundTrip(t *testing.T) {
 	if got := as.Append(nil); as.Len() != 2 || got[0] != four[0] || got[1] != four[1] {
 		t.Errorf("Addrs = %v", got)
 	}
+	if again := AddrsOf(append(as.Bytes(), 1, 2)); again.Len() != 2 || again.At(1) != four[1] {
+		t.Errorf("AddrsOf = %v", again.Append(nil))
+	}
 	if got := r.AppendAddrs6(nil); len(got) != 1 || got[0] != six[0] {
 		t.Errorf("AppendAddrs6 = %v", got)
 	}

@@ -7,9 +7,13 @@ import (
 	"time"
 )
 
-// resolveAge is how long the address of a bootstrap node's name is kept. The
+// resolveAge is how long the address of a bootstrap node's name is kept, and
+// resolveFailure how long it is not asked for again after it was not found. The
 // reference asks the system's resolver for each query.
-const resolveAge = 5 * time.Minute
+const (
+	resolveAge     = 5 * time.Minute
+	resolveFailure = 10 * time.Second
+)
 
 // A resolver finds the addresses of the bootstrap nodes. Safe for concurrent
 // use.
@@ -21,8 +25,8 @@ type resolver struct {
 }
 
 type resolved struct {
-	addr netip.AddrPort
-	at   time.Time
+	ip netip.Addr // invalid: not found
+	at time.Time
 }
 
 // all returns the addresses of the bootstrap nodes that can be found, asking
@@ -55,21 +59,24 @@ func (r *resolver) one(ctx context.Context, b bootstrapNode) netip.AddrPort {
 	r.mu.Lock()
 	f, ok := r.found[key]
 	r.mu.Unlock()
-	if ok && time.Since(f.at) < resolveAge {
-		return netip.AddrPortFrom(f.addr.Addr(), b.port)
+	age := resolveFailure
+	if f.ip.IsValid() {
+		age = resolveAge
 	}
-	ip, ok := r.ask(ctx, b)
-	if !ok {
+	if ok && time.Since(f.at) < age {
+		return netip.AddrPortFrom(f.ip, b.port)
+	}
+	ip, _ := r.ask(ctx, b)
+	if ctx.Err() != nil {
 		return netip.AddrPort{}
 	}
-	a := netip.AddrPortFrom(ip, b.port)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.found == nil {
 		r.found = map[string]resolved{}
 	}
-	r.found[key] = resolved{a, time.Now()}
-	return a
+	r.found[key] = resolved{ip, time.Now()}
+	return netip.AddrPortFrom(ip, b.port)
 }
 
 func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, bool) {

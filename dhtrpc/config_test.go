@@ -129,7 +129,7 @@ func TestBootstrapNames(t *testing.T) {
 			{[]string{"boot.example:49737"}, true, 1},
 			{[]string{tn.addr().Addr().String() + "@wrong.example:49737"}, true, 0},
 			{[]string{dead.Addr().String() + "@boot.example:49737"}, true, 1},
-			{[]string{"wrong.example:49737"}, false, 0},
+			{[]string{"wrong.example:49737"}, false, 1},
 			{[]string{"wrong.example:49737", "boot.example:49737"}, true, 0},
 		} {
 			lookups.Store(0)

@@ -77,7 +77,9 @@ func withoutCloser(o *replyOptions) { o.withoutCloser = true }
 
 // Reply answers with a value (nil: none), a token and, if the request has a
 // target, the closest nodes to it. The value is copied. A request is answered
-// at most once. docs/spec/dht-rpc.md §5.6.
+// at most once, else ErrAnswered. ErrTooLarge says that nothing was sent: what a
+// requester may be sent that has not shown a token is bounded by
+// Config.MaxReply. docs/spec/dht-rpc.md §5.6.
 func (r *Request) Reply(value []byte, opts ...ReplyOption) error {
 	return r.answer(&reply{value: value}, true, opts)
 }

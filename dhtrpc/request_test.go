@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -313,4 +314,98 @@ func TestRTTStats(t *testing.T) {
 			t.Errorf("of a closed node: %v", err)
 		}
 	})
+}
+
+// A reply may leave through another socket; it shows our id only if that is the
+// server one.
+func TestReplyVia(t *testing.T) {
+	tc := newTestCore(t, Config{})
+	own := &nameConn{netip.MustParseAddrPort("127.0.0.1:41003")}
+	via := udp.Conn(own)
+	tc.c.cfg.Handler = HandlerFunc(func(r *Request) bool {
+		if id, ok := r.NodeID(); ok != !tc.c.ephemeral || ok && id != tc.c.table.Own() {
+			t.Errorf("handler sees id %v %v", id, ok)
+		}
+		if r.Command == 1 {
+			return r.Reply(nil, Via(via)) == nil
+		}
+		if err := r.Reply(nil, To(netip.MustParseAddrPort("[::1]:5"))); err != ErrBadAddress {
+			t.Errorf("to an IPv6 address: %v", err)
+		}
+		if err := r.Relay(netip.AddrPort{}, nil); err != ErrBadAddress {
+			t.Errorf("relay to nowhere: %v", err)
+		}
+		if err := r.Relay(r.From, make([]byte, MaxMessage)); err != ErrTooLarge {
+			t.Errorf("relay of too much: %v", err)
+		}
+		return r.Relay(r.From, []byte("x"), Via(via)) == nil
+	})
+	tc.c.ephemeral = false
+	for command := range uint64(3) {
+		tc.in(peer, (&request{to: tc.c.server.LocalAddr(), command: command}).append(nil))
+		o := tc.c.out.items
+		if last := o[len(o)-1]; last.conn != via || last.peer.String() != peer {
+			t.Errorf("command %d: left through %v to %v", command, last.conn, last.peer)
+		}
+		for _, d := range tc.out() {
+			m, err := parseReply(d.Payload)
+			if m.id != nil && err == nil {
+				t.Error("an id on a socket of our own")
+			}
+		}
+	}
+	via = tc.c.server
+	tc.in(peer, (&request{to: tc.c.server.LocalAddr(), command: 1}).append(nil))
+	if m, err := parseReply(tc.out()[0].Payload); err != nil || m.id == nil {
+		t.Errorf("no id on the server socket: %v", err)
+	}
+}
+
+func TestRequestOptions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 3)
+		_, dead := tn.deaf()
+		n := tn.nodes[1]
+		n.AddNode(dead)
+		lists := func() bool {
+			return slices.ContainsFunc(n.Closest(IDOf(dead), 1), func(c Contact) bool { return c.Addr == dead })
+		}
+		if !lists() {
+			t.Fatal("not added")
+		}
+		began := time.Now()
+		_, err := n.Ping(t.Context(), dead, WithTimeout(200*time.Millisecond), WithRetries(1))
+		if d := time.Since(began); !errors.Is(err, ErrTimeout) || d != 400*time.Millisecond {
+			t.Errorf("%v after %v, want a timeout after 400 ms", err, d)
+		}
+		if !lists() {
+			t.Error("evicted by a request without an id")
+		}
+		if _, err := n.Ping(t.Context(), dead, NoRetry(), WithID(IDOf(dead))); err == nil || lists() {
+			t.Errorf("not evicted by a request with its id: %v", err)
+		}
+		if err := n.AddNode(netip.MustParseAddrPort("[::1]:5")); !errors.Is(err, ErrBadAddress) {
+			t.Errorf("added an IPv6 address: %v", err)
+		}
+		if h := n.Health(); !h.Online || h.Degraded || !h.Cold {
+			t.Errorf("health %+v", h)
+		}
+	})
+}
+
+func TestErrorTexts(t *testing.T) {
+	for code, want := range map[ErrorCode]string{
+		OK: "dhtrpc: ok", UnknownCommand: "dhtrpc: peer says: unknown command",
+		InvalidToken: "dhtrpc: peer says: invalid token", 17: "dhtrpc: peer says: error 17",
+	} {
+		if got := code.Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := EventKind(99).String() + EventWakeup.String(); got != "unknownwakeup" {
+		t.Errorf("%q", got)
+	}
+	if got := (ID{0xab}).String(); len(got) != 64 || got[:4] != "ab00" {
+		t.Errorf("%q", got)
+	}
 }
