@@ -238,3 +238,36 @@ func TestTimeout(t *testing.T) {
 		}
 	})
 }
+
+// TestSelectiveForever: a peer that acknowledges everything but the first packet
+// gets no more than a bounded span of numbers.
+func TestSelectiveForever(t *testing.T) {
+	p := newPump(t, [2]uint32{0, 0})
+	e := &p.ends[0]
+	stuck := 0
+	for stuck < 50 {
+		nxt := e.snd.nxt
+		p.write(0, 200_000)
+		p.advance(ms / 2)
+		ack := pkt(0, 0, 0, "")
+		ack.rwnd = 1 << 31
+		if nxt > 1 {
+			ack = sacked(ack, seq.Range{Start: 1, End: e.snd.nxt})
+		}
+		ack.streamID = 1
+		p.deliver(0, ack.Append(nil))
+		p.ends[1].link = nil
+		if e.done {
+			break
+		}
+		if stuck++; e.snd.nxt != nxt {
+			stuck = 0
+		}
+		if n := e.snd.nxt.Sub(e.snd.una); n > maxSpan {
+			t.Fatalf("%d numbers in use", n)
+		}
+	}
+	if e.snd.nxt < maxSpan {
+		t.Errorf("stopped at %d", e.snd.nxt)
+	}
+}

@@ -56,6 +56,11 @@ func (c *core) peerWindow() int {
 	return max(1, c.peerRwnd/c.mss())
 }
 
+// maxSpan bounds how far SND.NXT runs ahead of SND.UNA. An honest peer's window
+// does it earlier; one that acknowledges selectively forever, and never SND.UNA,
+// must not make the queue grow until it is given up.
+const maxSpan = 1 << 15
+
 // deferTrain is how many packets make a train that is worth a system call.
 const deferTrain = 16
 
@@ -79,7 +84,7 @@ func (c *core) next(now instant) *sentPacket {
 		c.timers.tailDue = false
 		// A tail loss probe ignores congestion window and pacing: new data if
 		// the peer has room, or else the newest packet once more (§3.5).
-		if q.unsent() > 0 && q.flight.n < c.peerWindow() {
+		if q.unsent() > 0 && q.flight.n < c.peerWindow() && q.nxt.Sub(q.una) < maxSpan {
 			return q.at(q.nxt)
 		}
 		if q.flight.n > 0 {
@@ -94,7 +99,10 @@ func (c *core) next(now instant) *sentPacket {
 	if q.lost.n == 0 {
 		window = min(window, c.peerWindow())
 	}
-	if q.flight.n >= window || q.lost.n == 0 && c.deferring {
+	if q.flight.n >= window {
+		return nil
+	}
+	if q.lost.n == 0 && (c.deferring || q.nxt.Sub(q.una) >= maxSpan) {
 		return nil
 	}
 	c.pace.advance(now)
