@@ -110,7 +110,7 @@ func (n *Node) roundTrip(ctx context.Context, to netip.AddrPort, m *Message, o *
 }
 
 // start makes a request.
-func (n *Node) start(ctx context.Context, to netip.AddrPort, m *Message, o *requestOptions, done func(*Reply, error)) (*pending, error) {
+func (n *Node) start(ctx context.Context, to netip.AddrPort, m *Message, o *requestOptions, done func(*Reply, error)) (*inflight, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -22,9 +22,9 @@ const (
 
 // An entry is what the node notes about a contact in its table, in ticks.
 type entry struct {
-	added, pinged, seen int32
-	sampled             int32 // when its view of our address was taken; 0: never
-	hints               int32 // that it is down
+	added, pinged int32
+	sampled       int32 // when its view of our address was taken; 0: never
+	hints         int32 // that it is down
 }
 
 // noteReply learns from a reply that was awaited: the sender receives at its
@@ -91,14 +91,14 @@ func (c *core) note(sample bool, from Contact, observed netip.AddrPort) {
 		n.Data.sampled = c.tick
 		c.sampleNAT(observed)
 	}
-	n.Data.pinged, n.Data.seen = c.tick, c.tick
+	n.Data.pinged = c.tick
 	c.table.Touch(n)
 }
 
 // insert puts a contact into the table, or lets it wait for the place of one
 // that may be dead.
 func (c *core) insert(from Contact, observed netip.AddrPort) {
-	e := entry{added: c.tick, pinged: c.tick, seen: c.tick}
+	e := entry{added: c.tick, pinged: c.tick}
 	n, result := c.table.Insert(from, e)
 	switch result {
 	case kad.Inserted:
@@ -117,7 +117,7 @@ func (c *core) insert(from Contact, observed netip.AddrPort) {
 // addNode puts a contact that was given by hand into the table. A contact that
 // is there already stays as it is: the reference lists it twice (a defect).
 func (c *core) addNode(a netip.AddrPort) {
-	e := entry{added: c.tick, pinged: c.tick, seen: c.tick}
+	e := entry{added: c.tick, pinged: c.tick}
 	if _, result := c.table.Insert(contactOf(a), e); result == kad.Inserted {
 		c.emit(EventNodeAdded, a)
 	}

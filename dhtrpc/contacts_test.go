@@ -116,7 +116,7 @@ func (tc *testCore) addKnown(addr string, ago int32) {
 	if n == nil {
 		tc.t.Fatalf("%s did not enter the table", addr)
 	}
-	n.Data = entry{added: tc.c.tick - ago, pinged: tc.c.tick - ago, seen: tc.c.tick - ago}
+	n.Data = entry{added: tc.c.tick - ago, pinged: tc.c.tick - ago}
 }
 
 // sameBucket returns n addresses whose ids stand in the first bucket.

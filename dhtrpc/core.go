@@ -59,7 +59,7 @@ type core struct {
 
 	queries map[*Query]struct{}
 	calls   *call.Table[outgoing]
-	queue   []*pending // transmissions that wait for the window
+	queue   []*inflight // transmissions that wait for the window
 	window  window
 	timing  *estimator // nil: fixed timeouts
 	secrets *token.Secrets

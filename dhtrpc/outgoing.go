@@ -31,18 +31,18 @@ type outgoing struct {
 	done     func(*Reply, error)
 
 	session    *requests // nil, or the group that is cancelled together
-	prev, next *pending  // in it
+	prev, next *inflight  // in it
 }
 
-// A pending is a request in flight. (Transmissions that wait for the window
+// An inflight is a request in flight. (Transmissions that wait for the window
 // count as in flight.)
-type pending = call.Call[outgoing]
+type inflight = call.Call[outgoing]
 
 // requests is a group of requests in flight, cancelled together. Owned by the
 // core.
-type requests struct{ first *pending }
+type requests struct{ first *inflight }
 
-func (g *requests) add(p *pending) {
+func (g *requests) add(p *inflight) {
 	p.Payload.session, p.Payload.next = g, g.first
 	if g.first != nil {
 		g.first.Payload.prev = p
@@ -50,7 +50,7 @@ func (g *requests) add(p *pending) {
 	g.first = p
 }
 
-func (g *requests) remove(p *pending) {
+func (g *requests) remove(p *inflight) {
 	if prev := p.Payload.prev; prev != nil {
 		prev.Payload.next = p.Payload.next
 	} else {
@@ -65,7 +65,7 @@ func (g *requests) remove(p *pending) {
 // request makes a request and transmits it, or lets it wait for the window.
 // Done is called once, with the answer or an error, under the lock; never if
 // request itself fails. The Reply it gets is borrowed.
-func (c *core) request(m *request, o outgoing, retries int, g *requests) (*pending, error) {
+func (c *core) request(m *request, o outgoing, retries int, g *requests) (*inflight, error) {
 	switch {
 	case c.suspended:
 		return nil, ErrSuspended
@@ -101,7 +101,7 @@ func (c *core) request(m *request, o outgoing, retries int, g *requests) (*pendi
 }
 
 // submit transmits a request if the window has room, else queues it.
-func (c *core) submit(p *pending) {
+func (c *core) submit(p *inflight) {
 	c.window.advance(c.now)
 	if c.window.full() {
 		p.Payload.queued = true
@@ -111,7 +111,7 @@ func (c *core) submit(p *pending) {
 	c.transmit(p)
 }
 
-func (c *core) transmit(p *pending) {
+func (c *core) transmit(p *inflight) {
 	o := &p.Payload
 	o.queued = false
 	c.window.sent()
@@ -211,7 +211,7 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 }
 
 // end ends a request and tells whoever made it.
-func (c *core) end(p *pending, r *Reply, err error) {
+func (c *core) end(p *inflight, r *Reply, err error) {
 	if p.Done() {
 		return
 	}

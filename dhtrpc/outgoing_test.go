@@ -12,7 +12,7 @@ import (
 
 // An ask is a request under test and what became of it.
 type ask struct {
-	p     *pending
+	p     *inflight
 	calls int
 	reply Reply
 	err   error
