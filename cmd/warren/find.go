@@ -19,6 +19,7 @@ func (a *app) findCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "find TARGET",
 		Short:   "Find the 20 nodes closest to a target",
+		Example: `  warren find 'name:our chess club'`,
 		GroupID: groupNodes,
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {

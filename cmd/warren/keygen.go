@@ -14,6 +14,7 @@ func (a *app) keygenCommand() *cobra.Command {
 		Long: `Make a key pair and print its public key. The seed goes into FILE, which must not
 exist (mode 0600); without FILE it is printed too. With --seed the public key of a
 known seed is printed.`,
+		Example: `  warren keygen me.key`,
 		GroupID: groupReach,
 		Args:    between(0, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -15,9 +15,10 @@ func (a *app) mainlineAnnounceCommand() *cobra.Command {
 	var opts mainline.AnnounceOptions
 	var once bool
 	cmd := &cobra.Command{
-		Use:   "announce INFOHASH",
-		Short: "Announce that this host is a peer of a torrent, until stopped",
-		Args:  exactly("INFOHASH"),
+		Use:     "announce INFOHASH",
+		Short:   "Announce that this host is a peer of a torrent, until stopped",
+		Example: `  warren mainline announce 0303030303030303030303030303030303030303 --port 6881`,
+		Args:    exactly("INFOHASH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			hash, err := parseMainlineID("INFOHASH", args[0])
 			if err != nil {

@@ -9,9 +9,10 @@ import (
 func (a *app) mainlineFindCommand() *cobra.Command {
 	flags := mainlineFlags{readOnly: true}
 	cmd := &cobra.Command{
-		Use:   "find TARGET",
-		Short: "Find the nodes closest to a target, eight of each family",
-		Args:  exactly("TARGET"),
+		Use:     "find TARGET",
+		Short:   "Find the nodes closest to a target, eight of each family",
+		Example: `  warren mainline find 0303030303030303030303030303030303030303`,
+		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := parseMainlineID("TARGET", args[0])
 			if err != nil {

@@ -19,7 +19,8 @@ func (a *app) mainlineGetCommand() *cobra.Command {
 		Long: `Read the item under a target, of 40 hex digits as put printed it. With --mutable the
 argument is a public key instead, and the target follows from it and --salt. What
 is no byte string is printed as it is bencoded.`,
-		Args: exactly("TARGET"),
+		Example: `  warren mainline get 0303030303030303030303030303030303030303`,
+		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(salt) > mainline.MaxSalt {
 				return usage("--salt: longer than %d bytes", mainline.MaxSalt)

@@ -12,9 +12,10 @@ import (
 func (a *app) mainlineLookupCommand() *cobra.Command {
 	flags := mainlineFlags{readOnly: true}
 	cmd := &cobra.Command{
-		Use:   "lookup INFOHASH",
-		Short: "Find the peers of a torrent",
-		Args:  exactly("INFOHASH"),
+		Use:     "lookup INFOHASH",
+		Short:   "Find the peers of a torrent",
+		Example: `  warren mainline lookup 0303030303030303030303030303030303030303`,
+		Args:    exactly("INFOHASH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			hash, err := parseMainlineID("INFOHASH", args[0])
 			if err != nil {

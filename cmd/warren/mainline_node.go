@@ -18,9 +18,10 @@ func (a *app) mainlineNodeCommand() *cobra.Command {
 	var flags mainlineFlags
 	var state string
 	cmd := &cobra.Command{
-		Use:   "node",
-		Short: "Run a node until it is stopped",
-		Args:  exactly(),
+		Use:     "node",
+		Short:   "Run a node until it is stopped",
+		Example: `  warren mainline node --port 6881 --state dht.json`,
+		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := flags.config()
 			if err != nil {

@@ -11,9 +11,10 @@ func (a *app) mainlinePingCommand() *cobra.Command {
 	flags := mainlineFlags{readOnly: true}
 	var count int
 	cmd := &cobra.Command{
-		Use:   "ping HOST:PORT",
-		Short: "Ask a node for a sign of life",
-		Args:  exactly("HOST:PORT"),
+		Use:     "ping HOST:PORT",
+		Short:   "Ask a node for a sign of life",
+		Example: `  warren mainline ping 127.0.0.1:6881`,
+		Args:    exactly("HOST:PORT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 1 {
 				return usage("--count: %d is not positive", count)

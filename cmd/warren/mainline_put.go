@@ -31,7 +31,9 @@ func (a *app) mainlinePutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put VALUE|-",
 		Short: "Store an item: a text, or what comes on stdin",
-		Args:  exactly("VALUE"),
+		Example: `  warren mainline put 'hello world'
+  warren mainline put --mutable --key me.key --salt status - < status.txt`,
+		Args: exactly("VALUE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range []string{"seed", "key", "salt", "seq", "cas"} {
 				if !r.mutable && cmd.Flags().Changed(name) {

@@ -18,6 +18,7 @@ func (a *app) pingCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "ping HOST:PORT",
 		Short:   "Ask a node for a sign of life",
+		Example: `  warren ping 10.0.0.1:49737 --count 5`,
 		GroupID: groupNodes,
 		Args:    exactly("HOST:PORT"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -27,6 +27,7 @@ func (a *app) queryCommand() *cobra.Command {
 		Long: `Run a command of your own on the nodes on the way to a target and print their
 replies as they come. With --commit the command is sent once more to the closest
 ones, each with the token that it gave.`,
+		Example: `  warren query --command 3 --target 'name:our chess club' --bootstrap 127.0.0.1:49737`,
 		GroupID: groupNodes,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -129,6 +129,9 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(o.stdout, "Usage:") || len(strings.Split(o.stdout, "\n")[0]) < 10 {
 			t.Errorf("warren %q --help:\n%s", path, o.stdout)
 		}
+		if len(path) > 0 && len(subcommands(o.stdout)) == 0 && !strings.Contains(o.stdout, "Examples:") {
+			t.Errorf("warren %q --help shows no example", path)
+		}
 		for _, line := range subcommands(o.stdout) {
 			if line != "help" && line != "completion" {
 				visit(append(path[:len(path):len(path)], line))

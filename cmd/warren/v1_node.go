@@ -19,7 +19,9 @@ func (a *app) v1NodeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "node",
 		Short: "Run a node until it is stopped",
-		Args:  exactly(),
+		Example: `  warren v1 node --bootstrap none --ephemeral --port 10001
+  warren v1 node --bootstrap 127.0.0.1:10001 --values`,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := flags.config(cmd, a)
 			if err != nil {

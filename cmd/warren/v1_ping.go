@@ -15,9 +15,10 @@ func (a *app) v1PingCommand() *cobra.Command {
 	var host string
 	var count int
 	cmd := &cobra.Command{
-		Use:   "ping HOST:PORT",
-		Short: "Ask a node for its id and for our address",
-		Args:  exactly("HOST:PORT"),
+		Use:     "ping HOST:PORT",
+		Short:   "Ask a node for its id and for our address",
+		Example: `  warren v1 ping 127.0.0.1:10001`,
+		Args:    exactly("HOST:PORT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 1 {
 				return usage("--count: %d is not positive", count)
@@ -67,7 +68,8 @@ func (a *app) v1HolepunchCommand() *cobra.Command {
 		Short: "Reach a node behind a NAT with the help of one that knows it",
 		Long: `Reach the node at PEER (HOST:PORT) behind a NAT: REFERRER, which PEER talks to, has it
 answer us, which opens the NAT towards us.`,
-		Args: exactly("PEER", "REFERRER"),
+		Example: `  warren v1 holepunch 203.0.113.7:4000 198.51.100.2:10001 --bootstrap 198.51.100.2:10001`,
+		Args:    exactly("PEER", "REFERRER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := flags.config(cmd, a)
 			if err != nil {

@@ -22,6 +22,7 @@ func (a *app) v1QueryCommand(name string, aliases []string, short string, search
 		Use:     name + " --command NAME --target HEX",
 		Aliases: aliases,
 		Short:   short,
+		Example: "  warren v1 " + name + " --bootstrap 127.0.0.1:10001 --command values --target 256c83b297114d201b30179f3f0ef0cace9783622da5974326b436178aeef610",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.Command == "" {

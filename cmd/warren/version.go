@@ -14,6 +14,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version",
+		Example: `  warren version --json`,
 		GroupID: groupOther,
 		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
