@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -413,5 +415,54 @@ func TestManyStreams(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// TestConcurrentUse does everything to streams at once, from many goroutines; the
+// race detector and the bubble's deadlock detector judge.
+func TestConcurrentUse(t *testing.T) {
+	world(t, vnet.Link{Latency: 2 * ms, Loss: 0.02, Reorder: 0.05}, func(t *testing.T, n *vnet.Network, a, b *side) {
+		spare := a.listen(t)
+		var all sync.WaitGroup
+		for i := range 20 {
+			x, y := pair(t, a, b)
+			r := rand.New(rand.NewPCG(uint64(i), 7))
+			pause := func() { time.Sleep(time.Duration(r.IntN(40)) * ms) }
+			pauses := make([]time.Duration, 12)
+			for k := range pauses {
+				pauses[k] = time.Duration(r.IntN(60)) * ms
+			}
+			for k, f := range []func(){
+				func() { x.Write(pattern(1, 100_000)) },
+				func() { y.Write(pattern(2, 300_000)) },
+				func() { io.Copy(io.Discard, x) },
+				func() { io.Copy(io.Discard, y) },
+				func() { x.SendMessage([]byte("m")); y.SetReadDeadline(time.Now().Add(time.Minute)) },
+				func() { y.SetWriteDeadline(time.Now().Add(30 * ms)) },
+				func() { x.SetKeepAlive(3 * ms); x.Stats(); x.Err(); x.SinceReceived() },
+				func() { x.ChangeRemote(spare, y.ID(), b.addr()) },
+				func() { x.CloseWrite() },
+				func() { y.ReadMessage(make([]byte, 10)) },
+				func() { y.Close() },
+				func() {
+					if i%3 == 0 {
+						x.Destroy(nil)
+					}
+				},
+			} {
+				all.Go(func() {
+					time.Sleep(pauses[k])
+					f()
+				})
+			}
+			pause()
+			if i == 10 {
+				all.Go(func() {
+					time.Sleep(50 * ms)
+					a.mux.DestroyAll(nil)
+				})
+			}
+		}
+		all.Wait()
 	})
 }
