@@ -54,17 +54,6 @@ type point struct {
 	p   edwards25519.Point
 }
 
-// minusOne is L-1.
-var minusOne = edwards25519.NewScalar().Negate(scalarOne())
-
-func scalarOne() *edwards25519.Scalar {
-	one, err := edwards25519.NewScalar().SetCanonicalBytes(append([]byte{1}, make([]byte, 31)...))
-	if err != nil {
-		panic("BUG: noise: " + err.Error())
-	}
-	return one
-}
-
 // parsePoint accepts the keys that libsodium's
 // crypto_scalarmult_ed25519_noclamp accepts: canonical encodings of points of
 // prime order (docs/spec/secret-stream.md §3, rules a to d). The key is public,
@@ -77,15 +66,7 @@ func parsePoint(key PublicKey) (point, error) {
 	if _, err := p.p.SetBytes(key[:]); err != nil {
 		return point{}, ErrInvalidKey
 	}
-	// In the subgroup of prime order L the multiple by L-1 is the negation;
-	// of the points of small order only the identity is in it.
-	identity := edwards25519.NewIdentityPoint()
-	if p.p.Equal(identity) == 1 {
-		return point{}, ErrInvalidKey
-	}
-	var multiple, negation edwards25519.Point
-	multiple.VarTimeDoubleScalarBaseMult(minusOne, &p.p, edwards25519.NewScalar())
-	if multiple.Equal(negation.Negate(&p.p)) != 1 {
+	if !inSubgroup(&key) {
 		return point{}, ErrInvalidKey
 	}
 	return p, nil
