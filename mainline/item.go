@@ -89,13 +89,19 @@ func SignedMessage(salt []byte, seq int64, value bencode.Raw) []byte {
 
 // Sign makes a mutable item.
 func Sign(key ed25519.PrivateKey, salt []byte, seq int64, value bencode.Raw) Item {
-	return Item{
-		Value:     value,
-		Key:       bytes.Clone(key.Public().(ed25519.PublicKey)),
-		Signature: ed25519.Sign(key, appendSigned(nil, salt, seq, value)),
-		Salt:      bytes.Clone(salt),
-		Seq:       seq,
+	i, _ := SignWith(func(message []byte) ([]byte, error) { return ed25519.Sign(key, message), nil },
+		key.Public().(ed25519.PublicKey), salt, seq, value)
+	return i
+}
+
+// SignWith makes a mutable item with a signature from elsewhere, such as an
+// agent that holds the key. The error is that of sign.
+func SignWith(sign func(message []byte) (signature []byte, err error), publicKey, salt []byte, seq int64, value bencode.Raw) (Item, error) {
+	signature, err := sign(appendSigned(nil, salt, seq, value))
+	if err != nil {
+		return Item{}, err
 	}
+	return Item{Value: value, Key: bytes.Clone(publicKey), Signature: signature, Salt: bytes.Clone(salt), Seq: seq}, nil
 }
 
 // target is where the item belongs under a hash.

@@ -304,7 +304,7 @@ func (w *walk) handle(e event) bool {
 	from := point{ID: toKey(m.body.id), Addr: e.from}
 	valid := p.s.secureContact(from)
 	p.search.Answered(e.from, from.ID, valid)
-	if valid && m.body.any(hasToken) {
+	if valid && m.body.any(hasToken) && len(m.body.token) <= maxToken {
 		p.hold(w.req.target, holder{point: from, socket: p.s.index, token: bytes.Clone(m.body.token), seq: itemSeq(&m.body), sig: bytes.Clone(m.body.sig)})
 	}
 	w.offerNodes(m.body.nodes, peer4Size, e.from)
@@ -342,6 +342,10 @@ func (w *walk) offerNodes(list []byte, addrSize int, from netip.AddrPort) {
 // maxNodesTaken bounds the nodes taken from one answer. bittorrent-dht sends
 // its whole table.
 const maxNodesTaken = 128
+
+// maxToken bounds the tokens that are remembered. Theirs are opaque; jech/dht
+// takes them up to 127 bytes.
+const maxToken = 256
 
 // hold remembers who gave a token, the nearest ones.
 func (p *part) hold(target key, h holder) {
