@@ -258,14 +258,14 @@ func TestWarmStart(t *testing.T) {
 // one. The reference keeps an id that nobody believes.
 func TestReidentification(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		tn := newTestNet(t, 25)
+		tn := newTestNet(t, 12)
 		h := tn.net.Host()
 		n := tn.add(Config{Network: h, Ephemeral: Never})
 		old, _ := n.ID()
 		events := record(t.Context(), n)
 		time.Sleep(10 * time.Minute)
 		h.Move(tn.net.Segment)
-		time.Sleep(3 * time.Hour)
+		time.Sleep(2 * time.Hour)
 		id, ok := n.ID()
 		now := netip.AddrPortFrom(h.Addr(), n.ServerConn().LocalAddr().Port())
 		if !ok || id == old || id != IDOf(now) || n.PublicAddr() != now {

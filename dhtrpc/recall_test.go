@@ -85,7 +85,7 @@ func (tn *testNet) search(r *rand.Rand) (want, found int) {
 func TestRecall(t *testing.T) {
 	size, searches := 500, 1000
 	if testing.Short() || raceEnabled {
-		size, searches = 150, 200
+		size, searches = 100, 100
 	}
 	bubble(t, func(t *testing.T) {
 		tn := newTestNet(t, 1)
@@ -119,7 +119,7 @@ func TestRecall(t *testing.T) {
 func TestRecallUnderChurn(t *testing.T) {
 	size, minutes := 500, 10
 	if testing.Short() || raceEnabled {
-		size, minutes = 150, 5
+		size, minutes = 100, 4
 	}
 	bubble(t, func(t *testing.T) {
 		tn := newTestNet(t, 1)
