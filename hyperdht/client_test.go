@@ -23,6 +23,7 @@ type recordsNet struct {
 	*testing.T
 	net    *vnet.Network
 	limits StoreLimits
+	liar   func(*dhtrpc.Request) bool // if not nil, serves before the node does
 	boot   string
 	nodes  []*Node
 }
@@ -70,7 +71,11 @@ func (tn *recordsNet) start(h udp.Network, store Store, mode dhtrpc.EphemeralMod
 		tn.Fatal(err)
 	}
 	n := &Node{records: records}
-	cfg := dhtrpc.Config{Network: h, Handler: dhtrpc.HandlerFunc(records.serve), Ephemeral: mode, Nodes: known, Rand: rand.NewPCG(seed, 1)}
+	serve := records.serve
+	if liar := tn.liar; liar != nil {
+		serve = func(r *dhtrpc.Request) bool { return liar(r) || records.serve(r) }
+	}
+	cfg := dhtrpc.Config{Network: h, Handler: dhtrpc.HandlerFunc(serve), Ephemeral: mode, Nodes: known, Rand: rand.NewPCG(seed, 1)}
 	if tn.boot == "" {
 		addr := netip.AddrPortFrom(h.(*vnet.Host).Addr(), 49737)
 		n.rpc, err = dhtrpc.Bootstrapper(addr, cfg)

@@ -42,7 +42,11 @@ func (n *Node) ImmutablePut(ctx context.Context, value []byte, o PutOptions) (St
 	target := hash(value)
 	ask := dhtrpc.Message{Command: cmdImmutableGet, Target: (*dhtrpc.ID)(&target)}
 	put := dhtrpc.Message{Command: cmdImmutablePut, Target: (*dhtrpc.ID)(&target), Value: value}
-	s, err := n.put(ctx, ask, put, o.Query)
+	closest, err := n.walk(ctx, ask, o.Query, nil)
+	if err != nil {
+		return Stored{Target: target}, tried("immutable put of", target, err)
+	}
+	s, err := n.commitAll(ctx, target, closest, always(put))
 	return s, tried("immutable put of", target, err)
 }
 

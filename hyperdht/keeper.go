@@ -266,12 +266,12 @@ func (k *Keeper) put(ctx context.Context, r *keptRecord) {
 // republish puts a record at the closest nodes, or a later one of the same key
 // if they have that. It tells how many had what it put.
 func (n *Node) republish(ctx context.Context, r Kept) (stored Stored, found int, latest *MutableRecord, err error) {
-	target := dhtrpc.ID(r.Target)
-	ask := dhtrpc.Message{Command: cmdImmutableGet, Target: &target}
-	put := dhtrpc.Message{Command: cmdImmutablePut, Target: &target, Value: r.Value}
+	target := (*dhtrpc.ID)(&r.Target)
+	ask := dhtrpc.Message{Command: cmdImmutableGet, Target: target}
+	put := dhtrpc.Message{Command: cmdImmutablePut, Target: target, Value: r.Value}
 	var search mutableSearch
 	if r.Mutable != nil {
-		ask = dhtrpc.Message{Command: cmdMutableGet, Target: &target, Value: appendMutableGet(nil, 0)}
+		ask = mutableGet(&r.Target, 0)
 		search = mutableSearch{key: r.Mutable.PublicKey, seq: r.Mutable.Seq}
 	}
 	closest, err := n.walk(ctx, ask, nil, func(reply *dhtrpc.Reply) {

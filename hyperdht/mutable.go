@@ -11,10 +11,10 @@ import (
 
 // MutablePut signs a value and stores it at the nodes closest to the hash of
 // the signer's key, in place of what is there with a lower sequence number. The
-// caller chooses that number. If any node refuses because it has a later
-// record, or another with this number, the error matches [SeqTooLow] or
-// [SeqReused], even if other nodes stored it: readers will prefer that other
-// record. Stored tells of each node. It fails also if no node accepts it.
+// caller chooses that number. If a node shows a later record of the key, or
+// another with this number, the error matches [SeqTooLow] or [SeqReused], even
+// if other nodes stored the new one: readers will prefer what is there. It
+// fails also if no node stores it. Stored tells of each node.
 func (n *Node) MutablePut(ctx context.Context, signer crypto.Signer, seq uint64, value []byte, o PutOptions) (MutableRecord, Stored, error) {
 	if err := o.check(value, MaxMutableValue); err != nil {
 		return MutableRecord{}, Stored{}, err
@@ -41,9 +41,25 @@ func (n *Node) PutRecord(ctx context.Context, r MutableRecord, o PutOptions) (St
 
 func (n *Node) putRecord(ctx context.Context, r MutableRecord, o PutOptions) (Stored, error) {
 	target := r.Target()
-	ask := dhtrpc.Message{Command: cmdMutableGet, Target: (*dhtrpc.ID)(&target), Value: appendMutableGet(nil, 0)}
-	s, err := n.put(ctx, ask, putMessage(&target, r), o.Query)
+	search := mutableSearch{key: r.PublicKey, seq: r.Seq}
+	closest, err := n.walk(ctx, mutableGet(&target, 0), o.Query, search.take)
+	if err != nil {
+		return Stored{Target: target}, tried("mutable put of", target, err)
+	}
+	s, err := n.commitAll(ctx, target, closest, always(putMessage(&target, r)))
+	switch {
+	case !search.found:
+	case search.best.Seq > r.Seq:
+		err = SeqTooLow
+	case !bytes.Equal(search.best.Value, r.Value):
+		err = SeqReused
+	}
 	return s, tried("mutable put of", target, err)
+}
+
+// mutableGet asks for a key's record with at least that sequence number.
+func mutableGet(target *Target, seq uint64) dhtrpc.Message {
+	return dhtrpc.Message{Command: cmdMutableGet, Target: (*dhtrpc.ID)(target), Value: appendMutableGet(nil, seq)}
 }
 
 func putMessage(target *Target, r MutableRecord) dhtrpc.Message {
@@ -89,8 +105,7 @@ func (n *Node) MutableGet(ctx context.Context, key PublicKey, o GetOptions) (Mut
 		return MutableResult{}, ErrSeqRange
 	}
 	search := mutableSearch{key: key, seq: o.Seq}
-	ask := dhtrpc.Message{Command: cmdMutableGet, Target: (*dhtrpc.ID)(&target), Value: appendMutableGet(nil, o.Seq)}
-	q := n.rpc.Query(ask, queryOptions(o.Query))
+	q := n.rpc.Query(mutableGet(&target, o.Seq), queryOptions(o.Query))
 	for r, err := range q.Replies(ctx) {
 		if err != nil {
 			return MutableResult{}, tried("mutable get of", target, err)

@@ -38,21 +38,17 @@ type Refusal struct {
 	Err error
 }
 
-// err is nil if something was stored and no node knows better. A node that
-// holds a later record than the one put says so for all; otherwise, if nothing
-// was stored, a node's answer tells more than that there was none.
+// err is nil if something was stored, else the most telling reason: a node's
+// answer rather than that there was none.
 func (s *Stored) err() error {
-	var worst error
-	for _, r := range s.Refused {
-		var code dhtrpc.ErrorCode
-		if answered := errors.As(r.Err, &code); answered && code >= SeqReused {
-			return r.Err
-		} else if answered || worst == nil {
-			worst = r.Err
-		}
-	}
-	if len(s.Nodes) > 0 {
+	if len(s.Nodes) > 0 || len(s.Refused) == 0 {
 		return nil
+	}
+	worst := s.Refused[0].Err
+	for _, r := range s.Refused {
+		if code := dhtrpc.OK; errors.As(r.Err, &code) {
+			return r.Err
+		}
 	}
 	return worst
 }
@@ -101,16 +97,6 @@ func (n *Node) commitAll(ctx context.Context, target Target, closest []dhtrpc.Re
 		}
 	}
 	return s, s.err()
-}
-
-// put walks with one command and has the closest nodes carry out another, the
-// same for all.
-func (n *Node) put(ctx context.Context, ask, put dhtrpc.Message, opt QueryOption) (Stored, error) {
-	closest, err := n.walk(ctx, ask, opt, nil)
-	if err != nil {
-		return Stored{Target: Target(*ask.Target)}, err
-	}
-	return n.commitAll(ctx, Target(*ask.Target), closest, always(put))
 }
 
 // always is the commit that does not depend on the node.
