@@ -175,7 +175,10 @@ func (p *pump) finishUp() {
 	}
 	for i := range p.ends {
 		e := &p.ends[i]
+		other := &p.ends[1-i]
 		switch {
+		case !e.done && !e.outstanding() && other.done && other.stats.Timeouts > 0:
+			// The other end has given up, and an idle one never notices (§2.8).
 		case !e.done:
 			p.Fatalf("end %d never ends: una %d nxt %d end %d, flight %d, lost %d, peer's window %d, ended %v, deadline in %v",
 				i, e.snd.una, e.snd.nxt, e.snd.end, e.snd.flight.n, e.snd.lost.n, e.peerRwnd, e.rcv.ended, e.deadline().sub(p.now))
