@@ -31,6 +31,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,8 @@ type Conn struct {
 }
 
 var (
-	_ net.Conn = (*Conn)(nil)
+	_ net.Conn    = (*Conn)(nil)
+	_ io.WriterTo = (*Conn)(nil)
 
 	nsInitiator = sodium.Namespace("hyperswarm/secret-stream", 0)
 	nsResponder = sodium.Namespace("hyperswarm/secret-stream", 1)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"testing"
 	"time"
 
@@ -217,6 +216,60 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestWriteTo(t *testing.T) {
+	a, b, rawA, rawB := scripted(t, Config{})
+	want := make([]byte, 100_000)
+	for i := range want {
+		want[i] = byte(i % 253)
+	}
+	if _, err := a.WriteMessages([][]byte{want[:10], {}, want[10:]}); err != nil {
+		t.Fatal(err)
+	}
+	rawB.put(rawA.written())
+	if _, err := b.Read(make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	rawB.end(io.EOF)
+	var got bytes.Buffer
+	if n, err := io.Copy(&got, b); int(n) != len(want)-4 || err != nil || !bytes.Equal(got.Bytes(), want[4:]) {
+		t.Fatal(n, err)
+	}
+	// The errors of both sides come through.
+	for _, to := range []io.Writer{io.Discard, failingWriter{}} {
+		a, b, rawA, rawB := scripted(t, Config{})
+		if err := a.WriteMessage(want); err != nil {
+			t.Fatal(err)
+		}
+		rawB.put(rawA.written())
+		rawB.end(errBroken)
+		if _, err := io.Copy(to, b); !errors.Is(err, errBroken) {
+			t.Error(err)
+		}
+	}
+}
+
+var errBroken = errors.New("broken")
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, errBroken }
+
+// A raw stream that returns nothing for ever does not keep us busy for ever.
+type idler struct{ *script }
+
+func (idler) Read([]byte) (int, error) { return 0, nil }
+
+func TestNoProgress(t *testing.T) {
+	i, _ := results()
+	c, err := New(idler{newScript()}, i, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.ErrNoProgress) {
+		t.Error(n, err)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	a, _, rawA, _ := scripted(t, Config{})
 	rawA.written()
@@ -263,104 +316,6 @@ func TestMaxMessage(t *testing.T) {
 		if m, err := b.ReadMessage(); (err == nil) != (n == 100) || err != nil && !errors.Is(err, ErrFrame) {
 			t.Errorf("message of %d bytes: %d, %v", n, len(m), err)
 		}
-	}
-}
-
-// A deadline may strike anywhere in a write; what is said to be on its way
-// arrives, once, when the next write is made.
-func TestWriteDeadline(t *testing.T) {
-	message := make([]byte, 3*chunk+100)
-	for i := range message {
-		message[i] = byte(i % 251)
-	}
-	wire := len(message) + 4*frameOverhead
-	cuts := []int{0, 1, 2, 3, 19, 20, 21, chunk + frameOverhead - 1, chunk + frameOverhead, chunk + frameOverhead + 1, wire - 1}
-	for _, cut := range cuts {
-		a, b, rawA, rawB := scripted(t, Config{})
-		rawA.writeCut = cut
-		n, err := a.Write(message)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("cut at %d: %v", cut, err)
-		}
-		frames := (cut + chunk + frameOverhead - 1) / (chunk + frameOverhead)
-		if want := min(frames*chunk, len(message)); n != want {
-			t.Errorf("cut at %d: %d bytes on their way, want %d", cut, n, want)
-		}
-		// The rest of a frame can be cut once more, and alone.
-		if cut%7 == 1 {
-			rawA.writeCut = 0
-			if n, err := a.Write(message[n:]); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("cut at %d and again: %d, %v", cut, n, err)
-			}
-		}
-		if m, err := a.Write(message[n:]); n+m != len(message) || err != nil {
-			t.Errorf("cut at %d: then %d and %v", cut, m, err)
-		}
-		if err := a.WriteMessage([]byte("end")); err != nil {
-			t.Fatal(err)
-		}
-		rawB.put(rawA.written())
-		got := make([]byte, len(message)+3)
-		if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got[:len(message)], message) || string(got[len(message):]) != "end" {
-			t.Errorf("cut at %d: %v", cut, err)
-		}
-	}
-
-	// The same for messages, at every byte.
-	messages := [][]byte{{1}, {}, {2, 3}}
-	for cut := range 3*frameOverhead + 3 {
-		a, b, rawA, rawB := scripted(t, Config{})
-		rawA.writeCut = cut
-		n, err := a.WriteMessages(messages)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || n > len(messages) {
-			t.Fatalf("cut at %d: %d, %v", cut, n, err)
-		}
-		if cut == 3*frameOverhead+2 && n == 3 {
-			if err := a.CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if m, err := a.WriteMessages(messages[n:]); n+m != len(messages) && err == nil {
-			t.Fatalf("cut at %d: then %d and %v", cut, m, err)
-		}
-		rawB.put(rawA.written())
-		for i, m := range messages {
-			if got, err := b.ReadMessage(); err != nil || !bytes.Equal(got, m) {
-				t.Fatalf("cut at %d: message %d is %x, %v", cut, i, got, err)
-			}
-		}
-	}
-}
-
-// A reader that was interrupted by the deadline at any byte loses nothing.
-func TestReadDeadline(t *testing.T) {
-	a, b, rawA, rawB := scripted(t, Config{})
-	for i := range 3 {
-		if err := a.WriteMessage(bytes.Repeat([]byte{byte(i)}, i*40)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wire := rawA.written()
-	received := 0
-	for i := range wire {
-		rawB.put(wire[i : i+1])
-		rawB.end(os.ErrDeadlineExceeded)
-		for {
-			m, err := b.ReadMessage()
-			if err != nil {
-				if !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Fatal(err)
-				}
-				break
-			}
-			if !bytes.Equal(m, bytes.Repeat([]byte{byte(received)}, received*40)) {
-				t.Fatalf("message %d is %x", received, m)
-			}
-			received++
-		}
-	}
-	if received != 3 {
-		t.Fatalf("%d messages", received)
 	}
 }
 
@@ -508,88 +463,12 @@ func TestCloseWithoutReading(t *testing.T) {
 	}
 }
 
-func TestWaitPeer(t *testing.T) {
-	a, b, rawA, rawB := scripted(t, Config{})
-	if err := a.WriteMessage([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	rawB.end(os.ErrDeadlineExceeded)
-	if err := b.WaitPeer(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("before the header: %v", err)
-	}
-	rawB.put(rawA.written())
-	for range 2 {
-		if err := b.WaitPeer(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if m, err := b.ReadMessage(); err != nil || string(m) != "x" {
-		t.Errorf("%q, %v", m, err)
-	}
-	rawA.put(make([]byte, 100))
-	if err := a.WaitPeer(); !errors.Is(err, ErrFrame) || !rawA.closed {
-		t.Errorf("zeros for a header: %v", err)
-	}
-	b.Close()
-	if err := b.WaitPeer(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after Close: %v", err)
-	}
-}
-
 func TestNewFails(t *testing.T) {
 	raw := newScript()
 	raw.Close()
 	i, _ := results()
 	if c, err := New(raw, i, Config{KeepAlive: time.Minute}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("%v, %v", c, err)
-	}
-}
-
-func TestDatagrams(t *testing.T) {
-	a, b, rawA, rawB := scripted(t, Config{})
-	for _, m := range []string{"one", "", "three"} {
-		if err := a.Send([]byte(m)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	own := rawA.sent[0]
-	forged := bytes.Clone(rawA.sent[1])
-	forged[10] ^= 1
-	rawB.messages = [][]byte{nil, forged, rawA.sent[2], make([]byte, DatagramOverhead-1), make([]byte, 100), rawA.sent[0], rawA.sent[1], rawA.sent[0]}
-	buf := make([]byte, 4)
-	// Overtaken, cut to the buffer, empty, replayed.
-	for _, want := range []string{"thre", "one", "", "one"} {
-		if n, err := b.Receive(buf); err != nil || string(buf[:n]) != want {
-			t.Errorf("received %q, %v, want %q", buf[:n], err, want)
-		}
-	}
-	if n, err := b.Receive(buf); err != io.EOF {
-		t.Errorf("received %q, %v", buf[:n], err)
-	}
-	rawA.messages = [][]byte{own}
-	if n, err := a.Receive(buf); err != io.EOF {
-		t.Errorf("received its own %q, %v", buf[:n], err)
-	}
-
-	p, q := tcp(t)
-	c, _ := shaken(t, p, q, Config{}, Config{})
-	if err := c.Send(nil); !errors.Is(err, ErrNoDatagrams) {
-		t.Error(err)
-	}
-	if _, err := c.Receive(nil); !errors.Is(err, ErrNoDatagrams) {
-		t.Error(err)
-	}
-}
-
-func TestDatagramsSpent(t *testing.T) {
-	c := &Conn{}
-	d := c.newDatagrams(5)
-	d.counter = 3
-	if _, err := d.seal(nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := d.seal(nil, nil); !errors.Is(err, ErrDatagramsSpent) {
-		t.Fatalf("%x, %v", b, err)
 	}
 }
 

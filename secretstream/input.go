@@ -104,6 +104,28 @@ func (c *Conn) ReadMessage() ([]byte, error) {
 	return m, nil
 }
 
+// WriteTo writes all that the peer sends to w until the end, without a buffer of
+// its own; io.Copy uses it. For one reader at a time.
+func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		m, err := c.ReadMessage()
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		if len(m) == 0 {
+			continue
+		}
+		k, err := w.Write(m)
+		n += int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
 // next makes the next message the current one. The caller holds in.mu.
 func (c *Conn) next() error { return c.step((*input).message) }
 
@@ -205,9 +227,12 @@ func (in *input) frameIsHere() bool {
 	return held >= prefixSize && held >= prefixSize+frameLength(in.buf.b[in.lo:])
 }
 
+// maxEmptyReads is how often raw may return neither bytes nor an error.
+const maxEmptyReads = 100
+
 // fill reads until need bytes are there.
 func (in *input) fill(need int) error {
-	for in.hi-in.lo < need {
+	for empty := 0; in.hi-in.lo < need; {
 		if err := in.makeRoom(need); err != nil {
 			return err
 		}
@@ -220,6 +245,11 @@ func (in *input) fill(need int) error {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
+		}
+		if n > 0 {
+			empty = 0
+		} else if empty++; empty == maxEmptyReads {
+			return io.ErrNoProgress
 		}
 	}
 	return nil
