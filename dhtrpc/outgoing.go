@@ -26,12 +26,15 @@ type outgoing struct {
 	conn     udp.Conn
 	ttl      uint8
 	timeout  time.Duration // of each transmission; 0: the default
-	data     []byte        // the same bytes for every transmission
-	onSlow   func()        // the first transmission went unanswered
-	done     func(*Reply, error)
+	// If maxTimeout is not 0, timeout is the first transmission's; it doubles
+	// with each, up to maxTimeout.
+	maxTimeout time.Duration
+	data       []byte // the same bytes for every transmission
+	onSlow     func() // the first transmission went unanswered
+	done       func(*Reply, error)
 
 	session    *requests // nil, or the group that is cancelled together
-	prev, next *inflight  // in it
+	prev, next *inflight // in it
 }
 
 // An inflight is a request in flight. (Transmissions that wait for the window
@@ -120,6 +123,8 @@ func (c *core) transmit(p *inflight) {
 	c.out.add(o.conn, o.to, o.ttl, start)
 	wait := o.timeout
 	switch {
+	case o.maxTimeout > 0:
+		wait = min(wait<<min(p.Sent, 20), o.maxTimeout)
 	case wait > 0:
 	case c.timing != nil:
 		wait = c.timing.timeout(c.now, o.to, p.Sent+1, c.rand.Float64())

@@ -299,6 +299,25 @@ func TestWhenTheIDIsShown(t *testing.T) {
 	}
 }
 
+// With a backoff the waits double up to a maximum.
+func TestBackoff(t *testing.T) {
+	tc := newTestCore(t, Config{})
+	o := requestSettings([]RequestOption{WithBackoff(100*time.Millisecond, 300*time.Millisecond)}).outgoing
+	a := tc.ask(peer, request{command: 7}, o, 3, nil)
+	tc.out()
+	for i, wait := range []time.Duration{100, 200, 300, 300} {
+		tc.advance(wait*time.Millisecond - 1)
+		tc.idle("too soon")
+		tc.advance(1)
+		if i < 3 && len(tc.out()) != 1 {
+			t.Fatalf("no transmission after wait %d", i)
+		}
+	}
+	if a.calls != 1 || !errors.Is(a.err, ErrTimeout) {
+		t.Errorf("%d calls, error %v", a.calls, a.err)
+	}
+}
+
 // With adaptive timeouts a fast peer is asked again soon, but never sooner than
 // the minimum.
 func TestAdaptiveTimeouts(t *testing.T) {

@@ -69,7 +69,14 @@ func NoRetry() RequestOption { return WithRetries(0) }
 // WithTimeout sets how long each transmission waits for the answer; 1 s, or
 // what Config.AdaptiveTimeout makes of it.
 func WithTimeout(d time.Duration) RequestOption {
-	return func(o *requestOptions) { o.timeout = d }
+	return func(o *requestOptions) { o.timeout, o.maxTimeout = d, 0 }
+}
+
+// WithBackoff lets the first transmission wait that long for the answer and
+// each later one twice as long as the one before it, at most max. Requests that
+// are relayed, which need four datagrams to arrive, are better repeated soon.
+func WithBackoff(first, max time.Duration) RequestOption {
+	return func(o *requestOptions) { o.timeout, o.maxTimeout = first, max }
 }
 
 // WithTTL sets the hop limit of the request's datagrams; 0 is the default, 64.
