@@ -15,7 +15,7 @@ import (
 
 // loopbackNetwork starts a network of real sockets and returns its bootstrap
 // list.
-func loopbackNetwork(t *testing.T, size int) []string {
+func loopbackNetwork(t testing.TB, size int) []string {
 	t.Helper()
 	local := netip.MustParseAddr("127.0.0.1")
 	first, err := New(Config{Host: local, AnyPort: true, Bootstrap: NoBootstrap})
@@ -36,7 +36,7 @@ func loopbackNetwork(t *testing.T, size int) []string {
 	return list
 }
 
-func loopbackNode(t *testing.T, cfg Config) *Node {
+func loopbackNode(t testing.TB, cfg Config) *Node {
 	t.Helper()
 	cfg.Host, cfg.AnyPort = netip.MustParseAddr("127.0.0.1"), true
 	n, err := New(cfg)
