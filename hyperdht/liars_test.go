@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -80,10 +81,13 @@ func TestForgedValuesAreDropped(t *testing.T) {
 // Replies made of noise do no harm, whatever is asked.
 func TestNoiseInReplies(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
+	var mu sync.Mutex // ten nodes share it
 	liar := func(r *dhtrpc.Request) bool {
 		if r.Command < cmdFindPeer {
 			return false
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		value := make([]byte, rnd.IntN(300))
 		for i := range value {
 			value[i] = byte(rnd.Uint32())
