@@ -9,11 +9,10 @@ import (
 	"github.com/warren-dht/warren/udp"
 )
 
-// Timeouts of a query (docs/spec/mainline.md §9.2): after slowAfter a walk may
-// ask another node instead. A walk's query is sent once, one that has to arrive
-// (a ping of upkeep, announce_peer, put) a second time.
+// Timeouts of a query (docs/spec/mainline.md §9.2). A walk's query is sent once,
+// and when it is late (rtt.slow) the walk may ask another node beside; one that
+// has to arrive (a ping of upkeep, announce_peer, put) is sent a second time.
 const (
-	slowAfter   = time.Second
 	resendAfter = 1500 * time.Millisecond
 	giveUp      = 3 * time.Second
 )
@@ -41,6 +40,7 @@ type socket struct {
 	calls  *call.Table[query]
 	tokens *token.Secrets
 	ballot ballot
+	rtt    rtt
 	checks int // pings under way that find out who is alive
 
 	in         message   // the datagram being read; the reader's own
@@ -54,7 +54,7 @@ type query struct {
 	id       key  // of the node that is expected to answer
 	knownID  bool // it is known
 	check    bool // it is a ping of the table's own
-	slow     bool // slowAfter has passed
+	slow     bool // it is late
 	datagram []byte
 	events   chan<- event // where the asker waits; nil: nobody does
 	part     int          // what the asker knows the socket by
@@ -73,7 +73,7 @@ type event struct {
 type eventKind uint8
 
 const (
-	querySlow   eventKind = iota // not answered within slowAfter; it goes on
+	querySlow   eventKind = iota // it is late, and goes on
 	queryAnswer                  // data is a response or an error
 	queryFailed                  // err says why; it is over
 )
@@ -115,7 +115,7 @@ func (s *socket) sent(now time.Time, c *call.Call[query]) {
 	s.node.stats.Sent++
 	next := resendAfter
 	if c.Retries == 0 {
-		next = slowAfter
+		next = s.rtt.slow()
 		if c.Payload.events == nil {
 			next = giveUp
 		}
@@ -244,6 +244,9 @@ func (s *socket) answer(now time.Time, out *outbox, m *message, d *udp.Datagram)
 	}
 	s.lastHeard = now
 	q := c.Payload
+	if c.Sent == 1 {
+		s.rtt.sample(now.Sub(c.Last))
+	}
 	s.end(c)
 	if m.kind == 'e' {
 		n.stats.Failed++
