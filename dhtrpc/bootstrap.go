@@ -2,6 +2,8 @@ package dhtrpc
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -22,25 +24,27 @@ type resolver struct {
 
 	mu    sync.Mutex
 	found map[string]resolved
+	err   error // why not one was found the last time; nil if some were
 }
 
 type resolved struct {
-	ip netip.Addr // invalid: not found
-	at time.Time
+	ip  netip.Addr // invalid: not found
+	err error
+	at  time.Time
 }
 
 // all returns the addresses of the bootstrap nodes that can be found, asking
 // for them all at once.
 func (r *resolver) all(ctx context.Context) []netip.AddrPort {
 	nodes := r.node.core.boot // never changes
-	addrs := make([]netip.AddrPort, len(nodes))
+	addrs, errs := make([]netip.AddrPort, len(nodes)), make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, b := range nodes {
 		if ip, err := netip.ParseAddr(b.host); err == nil && !b.suggested.IsValid() {
 			addrs[i] = netip.AddrPortFrom(ip, b.port)
 			continue
 		}
-		wg.Go(func() { addrs[i] = r.one(ctx, b) })
+		wg.Go(func() { addrs[i], errs[i] = r.one(ctx, b) })
 	}
 	wg.Wait()
 	out := addrs[:0]
@@ -49,56 +53,69 @@ func (r *resolver) all(ctx context.Context) []netip.AddrPort {
 			out = append(out, a)
 		}
 	}
+	if ctx.Err() == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.err = nil; len(out) == 0 {
+			r.err = errors.Join(errs...)
+		}
+	}
 	return out
+}
+
+// failure returns why not one bootstrap node could be found the last time.
+func (r *resolver) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
 // one finds the address of a bootstrap node: the suggested one if it answers a
 // ping, else what its name resolves to (docs/spec/dht-rpc.md §8.2).
-func (r *resolver) one(ctx context.Context, b bootstrapNode) netip.AddrPort {
+func (r *resolver) one(ctx context.Context, b bootstrapNode) (netip.AddrPort, error) {
 	key := b.suggested.String() + "@" + b.host
 	r.mu.Lock()
-	f, ok := r.found[key]
+	f, known := r.found[key]
 	r.mu.Unlock()
-	age := resolveFailure
-	if f.ip.IsValid() {
-		age = resolveAge
+	age := resolveAge
+	if f.err != nil {
+		age = resolveFailure
 	}
-	if ok && time.Since(f.at) < age {
-		return netip.AddrPortFrom(f.ip, b.port)
+	if !known || time.Since(f.at) >= age {
+		f.ip, f.err = r.ask(ctx, b)
+		if f.at = time.Now(); ctx.Err() != nil {
+			return netip.AddrPort{}, ctx.Err()
+		}
+		r.mu.Lock()
+		if r.found == nil {
+			r.found = map[string]resolved{}
+		}
+		r.found[key] = f
+		r.mu.Unlock()
 	}
-	ip, _ := r.ask(ctx, b)
-	if ctx.Err() != nil {
-		return netip.AddrPort{}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.found == nil {
-		r.found = map[string]resolved{}
-	}
-	r.found[key] = resolved{ip, time.Now()}
-	return netip.AddrPortFrom(ip, b.port)
+	return netip.AddrPortFrom(f.ip, b.port), f.err
 }
 
-func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, bool) {
+func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, error) {
 	if b.suggested.IsValid() {
 		if _, err := r.node.Ping(ctx, netip.AddrPortFrom(b.suggested, b.port)); err == nil {
-			return b.suggested, true
+			return b.suggested, nil
 		}
 	}
 	if ip, err := netip.ParseAddr(b.host); err == nil {
-		return ip, true
+		return ip, nil
 	}
 	ips, err := r.node.cfg.Resolve(ctx, b.host)
 	if err != nil {
 		r.node.cfg.Logger.Warn("dhtrpc: bootstrap node's name does not resolve", "host", b.host, "error", err)
-		return netip.Addr{}, false
+		return netip.Addr{}, fmt.Errorf("%s: %w", b.host, err)
 	}
 	for _, ip := range ips {
 		if ip = ip.Unmap(); ip.Is4() {
-			return ip, true
+			return ip, nil
 		}
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}, fmt.Errorf("%s: no IPv4 address", b.host)
 }
 
 // bootstrap is the procedure of a node's first seconds.

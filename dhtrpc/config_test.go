@@ -129,7 +129,6 @@ func TestBootstrapNames(t *testing.T) {
 			{[]string{"boot.example:49737"}, true, 1},
 			{[]string{tn.addr().Addr().String() + "@wrong.example:49737"}, true, 0},
 			{[]string{dead.Addr().String() + "@boot.example:49737"}, true, 1},
-			{[]string{"wrong.example:49737"}, false, 1},
 			{[]string{"wrong.example:49737", "boot.example:49737"}, true, 0},
 		} {
 			lookups.Store(0)
@@ -142,6 +141,28 @@ func TestBootstrapNames(t *testing.T) {
 				t.Errorf("%v: %d look-ups, want %d", tc.list, n, tc.lookups)
 			}
 			n.Close()
+		}
+
+		// A list of which nothing resolves is an error, and the node keeps trying:
+		// it finds the network when the name appears.
+		var up atomic.Bool
+		n, err := Listen(Config{Network: tn.net.Host(), Bootstrap: []string{"late.example:49737", "wrong.example:1"}, Resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
+			if up.Load() && host == "late.example" {
+				return []netip.Addr{tn.addr().Addr()}, nil
+			}
+			return nil, errors.New("no such name")
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		if err := n.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Config.Bootstrap: late.example: no such name") {
+			t.Errorf("ready without a network: %v", err)
+		}
+		up.Store(true)
+		time.Sleep(2 * time.Minute)
+		if err := n.Ready(t.Context()); err != nil || len(n.Nodes()) == 0 {
+			t.Errorf("%d nodes when the name had appeared, %v", len(n.Nodes()), err)
 		}
 	})
 }

@@ -183,7 +183,9 @@ func (n *Node) usable() error {
 }
 
 // Ready waits until the node has bootstrapped. It returns ErrClosed if the node
-// is closed before, and the context's error.
+// is closed before, and the context's error. If Config.Bootstrap names nodes
+// and not one of the names could be resolved, and no other node is known, the
+// error says so; the node goes on trying.
 func (n *Node) Ready(ctx context.Context) error {
 	select {
 	case <-n.ready:
@@ -191,6 +193,9 @@ func (n *Node) Ready(ctx context.Context) error {
 		defer n.mu.Unlock()
 		if !n.core.bootstrapped {
 			return ErrClosed
+		}
+		if err := n.boot.failure(); err != nil && n.core.table.Len() == 0 {
+			return fmt.Errorf("dhtrpc: Config.Bootstrap: %w", err)
 		}
 		return nil
 	case <-ctx.Done():

@@ -164,6 +164,9 @@ func (c *core) expire() {
 		}
 		if !p.Exhausted() {
 			c.stats.Requests.Retries++
+			if s := c.stats.command(p.Payload.internal, p.Payload.command); s != nil {
+				s.Retries++
+			}
 			c.submit(p)
 			continue
 		}

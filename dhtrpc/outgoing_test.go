@@ -64,7 +64,7 @@ func TestRetransmission(t *testing.T) {
 	if s := tc.c.stats.Requests; s.Total != 1 || s.Retries != 3 || s.Timeouts != 1 || s.Responses != 0 || tc.c.calls.Len() != 0 {
 		t.Errorf("statistics %+v, %d in flight", s, tc.c.calls.Len())
 	}
-	if s := tc.c.stats.User; s.Tx != 1 || s.Timeouts != 1 {
+	if s := tc.c.stats.User; s.Tx != 1 || s.Timeouts != 1 || s.Retries != 3 {
 		t.Errorf("statistics of user commands %+v", s)
 	}
 	tc.advance(time.Minute)

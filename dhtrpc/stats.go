@@ -13,8 +13,7 @@ type Stats struct {
 		Timeouts  int // ended without one
 		Retries   int // transmissions after the first
 	}
-	// Commands of the protocol: Tx requests made, Rx answers received, Errors
-	// answers with an error, Served requests of others.
+	// The protocol's own commands.
 	Ping, PingNAT, FindNode, DownHint, DelayedPing CommandStats
 	// User counts the commands of the application, all numbers together.
 	User CommandStats
@@ -38,7 +37,14 @@ type Stats struct {
 }
 
 // CommandStats count one command.
-type CommandStats struct{ Tx, Rx, Errors, Timeouts, Served int }
+type CommandStats struct {
+	Tx       int // requests made
+	Rx       int // answers received
+	Errors   int // of them with an error code
+	Timeouts int // requests that nobody answered
+	Retries  int // transmissions after the first
+	Served   int // requests of others
+}
 
 // command returns the counters of a command.
 func (s *Stats) command(internal bool, n uint64) *CommandStats {
