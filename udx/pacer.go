@@ -8,6 +8,9 @@ const (
 	pacingQuantum = time.Millisecond
 	// minPacingBurst is released however slow the rate is.
 	minPacingBurst = 2 * 1472
+	// maxPacingDelay is how late a timer may come, on a busy machine, for the
+	// time that was lost to be made up for.
+	maxPacingDelay = 25 * time.Millisecond
 	// minPacingWait is the shortest wait worth a timer.
 	minPacingWait = 100 * time.Microsecond
 	// noPacingBelow is the round trip under which windows alone are enough
@@ -37,7 +40,12 @@ func (p *pacer) setRate(now instant, rate float64) {
 
 func (p *pacer) advance(now instant) {
 	if p.rate > 0 && p.last != 0 {
-		p.budget = min(p.budget+p.rate*now.sub(p.last).Seconds(), p.burst())
+		limit := p.burst()
+		if p.hold != 0 && now > p.hold {
+			// The timer came late: the path has been idle meanwhile.
+			limit += p.rate * min(now.sub(p.hold), maxPacingDelay).Seconds()
+		}
+		p.budget = min(p.budget+p.rate*now.sub(p.last).Seconds(), limit)
 	} else {
 		p.budget = p.burst()
 	}

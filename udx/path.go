@@ -71,11 +71,15 @@ func (s *Stream) admit(from path, in *intake) bool {
 	return !s.core.done
 }
 
-// ConnectOptions are what else both ends must agree on.
+// ConnectOptions are what else is known of the peer.
 type ConnectOptions struct {
 	// Ack is the number of the peer's first packet (its StreamConfig.Seq). It
 	// has no effect when packets have come already.
 	Ack uint32
+	// RTT is a guess of the round-trip time; 0: none. With one the first packet
+	// is sent again after three times that long, if that is less than the usual
+	// second.
+	RTT time.Duration
 }
 
 // Connect tells the stream its peer: the socket to send from, the peer's stream
@@ -99,6 +103,7 @@ func (s *Stream) Connect(conn udp.Conn, remoteID uint32, remote netip.AddrPort, 
 		c.rcv.next = seq.Number(opts.Ack)
 		c.wl1 = c.rcv.next
 	}
+	c.rttEst.guess = max(opts.RTT, 0)
 	c.connect(remoteID, remote)
 	s.setRoute(conn, remoteID, remote)
 	s.mux.letGo(s)

@@ -93,16 +93,27 @@ func TestPacer(t *testing.T) {
 		t.Errorf("%d releases", releases)
 	}
 
-	// A long idle time buys no more than a burst.
-	now = now.add(time.Hour)
-	p.advance(now)
-	count = 0
-	for p.ready() {
-		p.sent(1000)
-		count++
+	// A timer that comes late loses nothing, up to a point.
+	drain := func(wait time.Duration) (count int) {
+		now = now.add(wait)
+		for p.advance(now); p.ready(); count++ {
+			p.sent(1000)
+		}
+		return count
 	}
-	if count > 3 {
-		t.Errorf("%d packets after an hour", count)
+	drain(2 * ms)
+	if n := drain(20 * ms); n < 18 || n > 21 {
+		t.Errorf("%d packets after 20 ms", n)
+	}
+	if n := drain(time.Hour); n > 30 {
+		t.Errorf("%d packets after an hour of waiting", n)
+	}
+	// An idle time, with nothing to send, buys no more than a burst.
+	p = pacer{}
+	p.setRate(now, 1e6)
+	p.advance(now)
+	if n := drain(time.Hour); n > 3 {
+		t.Errorf("%d packets after an hour", n)
 	}
 }
 

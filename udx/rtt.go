@@ -16,6 +16,7 @@ type rttEstimator struct {
 	smoothed time.Duration // SRTT; 0: no sample yet
 	variance time.Duration // RTTVAR
 	latest   time.Duration
+	guess    time.Duration // of somebody who knows more, for before any sample; 0: none
 }
 
 // sample takes the time between a packet that was sent once and its
@@ -38,7 +39,11 @@ func (r *rttEstimator) sample(d time.Duration) {
 
 // timeout is the retransmission timeout, RTO.
 func (r *rttEstimator) timeout() time.Duration {
-	if r.smoothed == 0 {
+	switch {
+	case r.smoothed != 0:
+	case r.guess != 0:
+		return min(max(3*r.guess, minRTO), initialRTO)
+	default:
 		return initialRTO
 	}
 	return min(max(r.smoothed+4*r.variance, minRTO), maxRTO)

@@ -60,7 +60,7 @@ func TestIdleStreamWeight(t *testing.T) {
 		if _, err := io.ReadFull(s, make([]byte, 4*1400)); err != nil {
 			t.Fatal(err)
 		}
-		conn.sent = nil
+		conn.forget()
 	}
 	weight := (heap() - before) / streams
 	t.Logf("%d bytes a stream", weight)
@@ -113,7 +113,7 @@ func TestGarbageWeight(t *testing.T) {
 		if len(batch) == cap(batch) {
 			mux.HandleBatch(conn, batch)
 			batch = batch[:0]
-			conn.sent = nil
+			conn.forget()
 			if i%100_000 < 100 {
 				most = max(most, heap()-before)
 			}

@@ -41,6 +41,13 @@ func (c *wireConn) WriteBatch(dgs []udp.Datagram) (int, error) {
 	return len(dgs), nil
 }
 
+// forget drops what was sent.
+func (c *wireConn) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = nil
+}
+
 func (c *wireConn) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort("192.0.2.9:9") }
 
 func (c *wireConn) Close() error {
