@@ -7,6 +7,7 @@ import (
 
 	"github.com/warren-dht/warren/dhtrpc"
 	"github.com/warren-dht/warren/internal/keep"
+	"github.com/warren-dht/warren/kad"
 )
 
 // Bounds of what a storing node keeps, by default.
@@ -41,6 +42,16 @@ const (
 	// renewPart: a record that is read is renewed when this part of its age has
 	// passed, so that popular ones do not expire.
 	renewPart = 1.0 / 16
+)
+
+// Checking a signature is the most expensive thing that a stranger can ask for,
+// 40 µs. An address from which so many did not verify is not listened to, as
+// far as signatures are concerned, until none has come for a while. Addresses
+// that are not public are exempt, so that test and home networks work.
+const (
+	maxForgeries = 64
+	suspectAge   = 10 * time.Second
+	maxSuspects  = 4096
 )
 
 // A source is the address that asked for something to be stored. IPv4 only, as
@@ -94,7 +105,8 @@ type storage struct {
 	refreshes  *keep.Map[[32]byte, refreshEntry, source]
 	mutables   *keep.Map[Target, []byte, source] // the value of a mutable get's reply
 	immutables *keep.Map[Target, []byte, source]
-	journal    *journal // nil: in memory only
+	journal    *journal                       // nil: in memory only
+	suspects   *keep.Map[source, int, source] // signatures that did not verify, lately
 	counts     StorageCounts
 	records    []peerRecord // scratch of a lookup
 }
@@ -122,6 +134,7 @@ func newStorage(limits StoreLimits, journal *journal, rnd *rand.Rand) *storage {
 		refreshes: keep.NewMap[[32]byte, refreshEntry, source](peers, func(b [32]byte, _ refreshEntry, _ keep.Reason) {
 			journal.remove(kindRefresh, b[:])
 		}),
+		suspects:   keep.NewMap[source, int, source](keep.Limits{Entries: maxSuspects, Age: suspectAge}, nil),
 		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)),
 		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)),
 	}
@@ -135,6 +148,7 @@ func (s *storage) expire(now time.Time) {
 	s.refreshes.Expire(now)
 	s.mutables.Expire(now)
 	s.immutables.Expire(now)
+	s.suspects.Expire(now)
 }
 
 // An answer is what becomes of a request.
@@ -169,7 +183,7 @@ func (s *storage) serve(now time.Time, self *dhtrpc.ID, r *dhtrpc.Request) answe
 	case cmdAnnounce:
 		return s.announce(now, self, r)
 	case cmdUnannounce:
-		return s.unannounce(self, r)
+		return s.unannounce(now, self, r)
 	case cmdMutablePut:
 		return s.mutablePut(now, r)
 	case cmdMutableGet:
@@ -180,6 +194,24 @@ func (s *storage) serve(now time.Time, self *dhtrpc.ID, r *dhtrpc.Request) answe
 		return s.immutableGet(now, r)
 	}
 	return answer{verdict: verdictUnknown}
+}
+
+// verify checks the signature of a request, and counts it if it is bad.
+func (s *storage) verify(now time.Time, from netip.AddrPort, key *[32]byte, message []byte, sig *[64]byte) bool {
+	who := sourceOf(from)
+	forgeries, _, _ := s.suspects.Get(now, who)
+	if forgeries >= maxForgeries {
+		s.counts.Suspected++
+		return false
+	}
+	if verify(key, message, sig) {
+		return true
+	}
+	s.counts.BadSignature++
+	if _, public := kad.Subnet(from.Addr()); public {
+		s.suspects.Put(now, who, forgeries+1, who)
+	}
+	return false
 }
 
 // drop counts a request that is not answered.

@@ -80,8 +80,8 @@ func (s *storage) announce(now time.Time, self *dhtrpc.ID, r *dhtrpc.Request) an
 	}
 	target, key := Target(*r.Target), PublicKey(m.peer.key)
 	message := m.signable(&nsAnnounce, &target, (*[32]byte)(self), r.Token)
-	if !verify(&m.peer.key, message[:], m.signature) {
-		return drop(&s.counts.BadSignature)
+	if !s.verify(now, r.From, &m.peer.key, message[:], m.signature) {
+		return answer{}
 	}
 	e := refreshEntry{topic: target, key: key, relays: storeRelays(m.peer.relays), self: TargetOf(key) == target}
 	s.admit(now, e, r.From)
@@ -143,7 +143,7 @@ func (s *storage) bump(now time.Time, topic Target, bump uint64, from netip.Addr
 	s.journal.put(now, kindBump, topic[:], appendBump(nil, bump, from))
 }
 
-func (s *storage) unannounce(self *dhtrpc.ID, r *dhtrpc.Request) answer {
+func (s *storage) unannounce(now time.Time, self *dhtrpc.ID, r *dhtrpc.Request) answer {
 	if r.Target == nil || r.Token == nil || r.Value == nil {
 		return drop(&s.counts.Malformed)
 	}
@@ -153,8 +153,8 @@ func (s *storage) unannounce(self *dhtrpc.ID, r *dhtrpc.Request) answer {
 	}
 	target := Target(*r.Target)
 	message := m.signable(&nsUnannounce, &target, (*[32]byte)(self), r.Token)
-	if !verify(&m.peer.key, message[:], m.signature) {
-		return drop(&s.counts.BadSignature)
+	if !s.verify(now, r.From, &m.peer.key, message[:], m.signature) {
+		return answer{}
 	}
 	s.forget(target, m.peer.key)
 	return done(&s.counts.Unannounce, answer{verdict: verdictBare, stored: true})

@@ -40,8 +40,11 @@ func (s *storage) mutablePut(now time.Time, r *dhtrpc.Request) answer {
 	}
 	held, _, _ := s.mutables.Get(now, target)
 	record := m.mutableRecord.append(make([]byte, 0, m.size()))
-	if !bytes.Equal(held, record) && !m.verify(&m.key) {
-		return drop(&s.counts.BadSignature)
+	if !bytes.Equal(held, record) {
+		message := m.signable()
+		if !s.verify(now, r.From, &m.key, message[:], &m.signature) {
+			return answer{}
+		}
 	}
 	if held != nil {
 		old, err := parseMutableRecord(held)

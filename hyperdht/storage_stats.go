@@ -30,8 +30,9 @@ type StorageCounts struct {
 	// Requests that were not answered: Malformed ones lack something or do not
 	// decode, BadTarget is not the hash of the key or value, BadSignature does
 	// not verify, TooLarge is above MaxStoredValue, UnknownRefresh names no
-	// chain, UnknownPlugin no plugin of this node.
-	Malformed, BadTarget, BadSignature, TooLarge, UnknownRefresh, UnknownPlugin uint64
+	// chain, UnknownPlugin no plugin of this node. Suspected ones were not
+	// looked at because too many before them had a bad signature.
+	Malformed, BadTarget, BadSignature, TooLarge, UnknownRefresh, UnknownPlugin, Suspected uint64
 	// IgnoredBump are announcements whose bump was stale or too far ahead.
 	IgnoredBump uint64
 }

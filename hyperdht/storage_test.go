@@ -31,7 +31,7 @@ func newStorageTest(t *testing.T, limits StoreLimits) *storageTest {
 		s:    newStorage(limits, nil, rand.New(rand.NewPCG(1, 2))),
 		self: dhtrpc.ID{1, 2, 3},
 		tok:  [32]byte{9},
-		from: netip.MustParseAddrPort("192.0.2.7:1000"),
+		from: netip.MustParseAddrPort("10.0.0.7:1000"), // private: see maxForgeries
 	}
 }
 
@@ -479,6 +479,38 @@ func TestForgedAndReplayed(t0 *testing.T) {
 	t.want("too large", t.put(key, 1, string(big)), verdictNone, nil)
 	if t.s.counts.TooLarge != 2 {
 		t.Errorf("%+v", t.s.counts)
+	}
+}
+
+// A flood of forgeries from one public address costs 64 checks in ten seconds,
+// and nobody but that address.
+func TestForgeriesAreNotCheckedForEver(t0 *testing.T) {
+	t := newStorageTest(t0, StoreLimits{})
+	v := t.announcementBy(testKey(1), topic, announcement{})
+	bad := bytes.Clone(v)
+	bad[len(bad)-1] ^= 1
+	flood := func() {
+		for range 1000 {
+			t.want("forged", t.ask(cmdAnnounce, topic, bad), verdictNone, nil)
+		}
+	}
+	t.from = netip.MustParseAddrPort("8.8.8.8:1")
+	flood()
+	if c := t.s.counts; c.BadSignature != maxForgeries || c.Suspected != 1000-maxForgeries {
+		t.Errorf("%d checked, %d not", c.BadSignature, c.Suspected)
+	}
+	t.want("a good one of the same address", t.ask(cmdAnnounce, topic, v), verdictNone, nil)
+	t.from = netip.MustParseAddrPort("8.8.4.4:1")
+	t.want("a good one of another", t.ask(cmdAnnounce, topic, v), verdictBare, nil)
+	t.now = t.now.Add(suspectAge)
+	t.from = netip.MustParseAddrPort("8.8.8.8:1")
+	t.want("forgiven", t.ask(cmdAnnounce, topic, v), verdictBare, nil)
+
+	t.from = netip.MustParseAddrPort("127.0.0.1:1")
+	before := t.s.counts.Suspected
+	flood()
+	if t.s.counts.Suspected != before {
+		t.Error("a loopback address is exempt")
 	}
 }
 
