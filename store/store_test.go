@@ -261,7 +261,11 @@ func FuzzOpen(f *testing.F) {
 // TestMain serves as the process that is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("WARREN_STORE_VICTIM"); dir != "" {
-		victim(dir)
+		if addr := os.Getenv("WARREN_STORE_NODE"); addr != "" {
+			victimNode(dir, addr)
+		} else {
+			victim(dir)
+		}
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
