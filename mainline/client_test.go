@@ -453,6 +453,9 @@ func TestLookupStopsWhenLeft(t *testing.T) {
 		if l.Err() != nil || l.Result().Peers != 1 {
 			t.Errorf("%+v, %v", l.Result(), l.Err())
 		}
+		if got := tn.nodes[20].Stats().Tokens; got != 0 { // of nodes on the way
+			t.Errorf("the tokens of %d lookups are remembered", got)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		l = tn.nodes[20].Lookup(hash, LookupOptions{NoLocal: true})

@@ -70,7 +70,8 @@ type Config struct {
 	// is [Routers]; empty is none, as is NoBootstrap.
 	Bootstrap   []string
 	NoBootstrap bool
-	// Nodes and Items are what [Node.State] returned earlier.
+	// State is what [Node.State] returned earlier: an id, nodes to begin with,
+	// items to hold.
 	State *State
 
 	// Host, if valid, makes the node keep its own announces, as peers with this

@@ -177,8 +177,12 @@ func (n *Node) localPeers(infoHash key) (list []netip.AddrPort) {
 const maxLocalPeers = 100
 
 // finished remembers the tokens that a walk gathered, and learns the network's
-// size from the distances that it found.
+// size from the distances that it found. A walk that was left early has not met
+// the nearest nodes and leaves nothing.
 func (n *Node) finished(w *walk) {
+	if !w.complete {
+		return
+	}
 	holders := w.nearestHolders()
 	now := time.Now()
 	n.mu.Lock()
@@ -187,7 +191,7 @@ func (n *Node) finished(w *walk) {
 		n.tokens.Put(now, w.req.target, holders, struct{}{})
 	}
 	for _, p := range w.parts {
-		if closest := p.search.Closest(); p.search.Done() && p.s.index == n.byFamily[family(p.s.is6)].index {
+		if closest := p.search.Closest(); p.s.index == n.byFamily[family(p.s.is6)].index {
 			n.size[family(p.s.is6)].add(w.req.target, closest)
 		}
 	}

@@ -97,3 +97,25 @@ func TestLookupFindsAnnounce(t *testing.T) {
 		}
 	})
 }
+
+// TestNetworkSize: lookups tell how many nodes there are.
+func TestNetworkSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 300
+		rnd := rand.New(rand.NewPCG(8, 8))
+		tn := newTestnet(t, size, func(_ int, c *Config) {
+			var sum [20]byte
+			randomize(sum[:], rnd)
+			c.ID = FromHash(sum)
+		})
+		defer tn.close()
+		n := tn.nodes[100]
+		for i := range 100 {
+			for range n.Lookup(hashOf(string(rune(i)))).Peers(t.Context()) {
+			}
+		}
+		if four, six := n.NetworkSize(); four < size*3/4 || four > size*4/3 || six != 0 {
+			t.Errorf("%d nodes are estimated as %d, and 0 as %d", size, four, six)
+		}
+	})
+}

@@ -184,13 +184,10 @@ func (s *socket) HandleBatch(conn udp.Conn, batch []udp.Datagram) (rest []udp.Da
 	n.mu.Lock()
 	for i := range batch {
 		d := &batch[i]
-		switch {
-		case !looksLike(d.Payload):
-			rest = append(rest, *d)
-		case n.queryLimit != nil && !n.queryLimit.allow(now, d.Peer.Addr()):
-			n.stats.Dropped.Limited++
-		default:
+		if looksLike(d.Payload) {
 			s.receive(now, out, d)
+		} else {
+			rest = append(rest, *d)
 		}
 	}
 	n.mu.Unlock()

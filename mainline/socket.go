@@ -221,10 +221,13 @@ func (s *socket) receive(now time.Time, out *outbox, d *udp.Datagram) {
 		n.warn(err, d.Peer)
 		return
 	}
-	if m.kind == 'q' {
-		s.serve(now, out, m, d.Peer)
-	} else {
+	switch {
+	case m.kind != 'q':
 		s.answer(now, out, m, d)
+	case n.queryLimit != nil && !n.queryLimit.allow(now, d.Peer.Addr()):
+		n.stats.Dropped.Limited++
+	default:
+		s.serve(now, out, m, d.Peer)
 	}
 }
 

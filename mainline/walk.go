@@ -38,6 +38,8 @@ type walk struct {
 	noSeeds bool // do not fall back on the bootstrap nodes
 	upkeep  bool // it is for the table's sake, and its tokens are of no use
 
+	complete bool // it ran to its end
+
 	// visit sees every response; the walk ends when it returns false.
 	visit func(*answer) bool
 }
@@ -109,6 +111,7 @@ func (w *walk) run(ctx context.Context) error {
 	for {
 		waiting, done := w.ask()
 		if done {
+			w.complete = true
 			return nil
 		}
 		var slot chan struct{}
