@@ -1,9 +1,6 @@
 package hyperdht
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
 // links are a node's raw streams, so that the node can see to all of them. Safe
 // for concurrent use.
@@ -35,18 +32,4 @@ func (s *links) list() []*link {
 		out = append(out, l)
 	}
 	return out
-}
-
-// drain waits until the streams whose user has closed them are over.
-func (s *links) drain(ctx context.Context) {
-	for _, l := range s.list() {
-		if !l.raw.Closed() {
-			continue
-		}
-		select {
-		case <-l.raw.Done():
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -217,7 +217,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		wg.Go(func() { l.Shutdown(ctx) })
 	}
 	wg.Wait()
-	n.links.drain(ctx)
+	n.mux.Drain(ctx)
 	n.cancel(ErrClosed)
 	n.mux.Close()
 	n.sockets.close()
