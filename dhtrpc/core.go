@@ -61,6 +61,7 @@ type core struct {
 	calls   *call.Table[outgoing]
 	queue   []*inflight // transmissions that wait for the window
 	window  window
+	rtt     call.RTT   // of all answers
 	timing  *estimator // nil: fixed timeouts
 	secrets *token.Secrets
 

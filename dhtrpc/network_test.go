@@ -17,6 +17,7 @@ type testNet struct {
 	first *Node
 	nodes []*Node // the first included
 	born  map[*Node]time.Time
+	link  func() vnet.Link // of hosts that join; nil: the default
 }
 
 // newTestNet makes a bootstrapper and size-1 persistent nodes that know it.

@@ -15,6 +15,12 @@ const (
 	queryRetries   = 5
 )
 
+// A query's visit is repeated as soon as its answer takes longer than almost all
+// others have, and its destination is late when the second one does too: twice
+// soonLeast at least, a second at most. In the reference it is a second, whatever
+// the network. Later repetitions keep the usual pace.
+const soonLeast = 250 * time.Millisecond
+
 // An outgoing is what the node remembers of a request that it made.
 type outgoing struct {
 	to       netip.AddrPort
@@ -30,8 +36,9 @@ type outgoing struct {
 	// with each, up to maxTimeout.
 	maxTimeout time.Duration
 	data       []byte // the same bytes for every transmission
-	onSlow     func() // the first transmission went unanswered
-	done       func(*Reply, error)
+	// onSlow, if not nil, is called once, when the destination is late.
+	onSlow func()
+	done   func(*Reply, error)
 
 	session    *requests // nil, or the group that is cancelled together
 	prev, next *inflight // in it
@@ -130,6 +137,9 @@ func (c *core) transmit(p *inflight) {
 		wait = c.timing.timeout(c.now, o.to, p.Sent+1, c.rand.Float64())
 	default:
 		wait = requestTimeout
+		if soon := c.rtt.Late(soonLeast, requestTimeout); o.onSlow != nil && p.Sent < 2 && soon <= requestTimeout/2 {
+			wait = soon
+		}
 	}
 	c.calls.Sent(p, c.now, c.now.Add(wait))
 }
@@ -156,9 +166,9 @@ func (c *core) pump() {
 // expire transmits again, or ends, requests whose time is over.
 func (c *core) expire() {
 	for p := range c.calls.Expired(c.now) {
-		if p.Sent == 1 && p.Payload.onSlow != nil {
-			p.Payload.onSlow()
-			if p.Done() {
+		if slow := p.Payload.onSlow; slow != nil && (p.Sent > 1 || p.Exhausted() || c.now.Sub(p.Last) >= requestTimeout) {
+			p.Payload.onSlow = nil
+			if slow(); p.Done() {
 				continue
 			}
 		}
@@ -197,8 +207,11 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 		return
 	}
 	rtt := c.now.Sub(p.Created)
-	if c.timing != nil && p.Sent <= 2 {
-		c.timing.put(c.now, from, rtt)
+	if p.Sent <= 2 {
+		c.rtt.Sample(rtt)
+		if c.timing != nil {
+			c.timing.put(c.now, from, rtt)
+		}
 	}
 	c.stats.Requests.Responses++
 	if s := c.stats.command(o.internal, o.command); s != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/kad"
+	"github.com/warren-dht/warren/vnet"
 )
 
 // grow adds so many persistent nodes, some at once, each with a few others as
@@ -21,7 +22,11 @@ func (tn *testNet) grow(size int) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			n, err := Listen(Config{Network: tn.net.Host(), Ephemeral: Never, Bootstrap: []string{tn.addr().String()}})
+			h := tn.net.Host()
+			if tn.link != nil {
+				h.SetLink(tn.link())
+			}
+			n, err := Listen(Config{Network: h, Ephemeral: Never, Bootstrap: []string{tn.addr().String()}})
 			if err != nil {
 				tn.t.Error(err)
 				return
@@ -148,6 +153,33 @@ func TestRecallUnderChurn(t *testing.T) {
 		}
 		t.Logf("%d of %d (%.2f %%)", found, want, 100*float64(found)/float64(want))
 		if 100*found < 99*want {
+			t.Errorf("found %d of %d", found, want)
+		}
+	})
+}
+
+// Near and far nodes, and 4 % of all requests or answers lost: visits are
+// repeated before the walk has ended without them.
+func TestRecallOnUnequalLinks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 1)
+		r := rand.New(rand.NewPCG(9, 10))
+		var mu sync.Mutex
+		tn.link = func() vnet.Link {
+			mu.Lock()
+			defer mu.Unlock()
+			return vnet.Link{Latency: time.Duration(1+r.IntN(10)*r.IntN(20)) * time.Millisecond, Loss: 0.01, Hops: 4}
+		}
+		tn.grow(150)
+		time.Sleep(2 * time.Minute)
+		want, found := 0, 0
+		for range 200 {
+			w, f := tn.search(r)
+			want += w
+			found += f
+		}
+		t.Logf("%d of %d (%.2f %%)", found, want, 100*float64(found)/float64(want))
+		if 100*found < 97*want {
 			t.Errorf("found %d of %d", found, want)
 		}
 	})

@@ -163,3 +163,26 @@ func TestAgainstModel(t *testing.T) {
 		})
 	})
 }
+
+func TestRTT(t *testing.T) {
+	var r RTT
+	const ms = time.Millisecond
+	if d := r.Late(ms, time.Second); d != time.Second {
+		t.Errorf("late after %v though nothing is known", d)
+	}
+	for range 50 {
+		r.Sample(40 * ms)
+	}
+	if d := r.Late(0, time.Second); d < 40*ms || d > 45*ms {
+		t.Errorf("late after %v of answers that all take 40 ms", d)
+	}
+	if d := r.Late(250*ms, time.Second); d != 250*ms {
+		t.Errorf("late after %v, want the least", d)
+	}
+	for i := range 100 {
+		r.Sample(time.Duration(40+i%2*400) * ms)
+	}
+	if d := r.Late(0, 10*time.Second); d < 440*ms {
+		t.Errorf("late after %v though half of the answers take 440 ms", d)
+	}
+}
