@@ -338,6 +338,21 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WaitRead waits until Read would not wait, be it for an error: a reader that is
+// idle need not hold a buffer. It obeys the read deadline.
+func (s *Stream) WaitRead() error {
+	s.mu.Lock()
+	c := &s.core
+	for c.rcv.queue.size == 0 && !c.rcv.ended && !c.done {
+		if err := s.readError(); err != nil {
+			return s.fail("read", err)
+		}
+		s.readable.Wait()
+	}
+	s.mu.Unlock()
+	return nil
+}
+
 func (s *Stream) readError() error {
 	switch {
 	case s.closed:
