@@ -68,6 +68,15 @@ type AnnouncerStats struct {
 	Heals  uint64 // times a relay saw us at a new address and was told
 }
 
+// AnnouncerStats says how the announcing of the listener goes; all zero if it
+// is not announced.
+func (l *Listener) AnnouncerStats() AnnouncerStats {
+	if l.announcer == nil {
+		return AnnouncerStats{}
+	}
+	return l.announcer.stats()
+}
+
 func newAnnouncer(n *Node, k KeyPair) *announcer {
 	return &announcer{node: n, key: k.Public, signer: SignerOf(k), target: TargetOf(k.Public), wake: make(chan struct{}, 1)}
 }
