@@ -197,12 +197,13 @@ func (d *dial) arrived(conn udp.Conn, from netip.AddrPort) bool {
 	return d.link.arrived(conn, from, d.node.kindOf(conn, from))
 }
 
-// handshakeStagger is how long one known node may take before the next one is
+// handshakeStagger is how long the nodes asked may take before another one is
 // asked too.
-const handshakeStagger = 300 * time.Millisecond
+const handshakeStagger = 200 * time.Millisecond
 
 // handshake finds nodes that know the peer and shakes hands through them, two
-// at a time, until one answer is good (spec §5.3).
+// at a time and one more each time that they take long, until one answer is
+// good (spec §5.3).
 func (d *dial) handshake() (*dialAnswer, error) {
 	ctx, cancel := context.WithCancelCause(d.ctx)
 	defer cancel(nil)
@@ -260,13 +261,16 @@ func (d *dial) handshake() (*dialAnswer, error) {
 		if slices.Contains(known, relay) {
 			return true
 		}
+		free := func() {}
 		select {
 		case slots <- struct{}{}:
+			free = func() { <-slots }
+		case <-time.After(handshakeStagger):
 		case <-ctx.Done():
 			return false
 		}
 		wg.Go(func() {
-			defer func() { <-slots }()
+			defer free()
 			try(relay, nil)
 		})
 		return true
@@ -351,7 +355,7 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn)
 		conn = n.rpc.Conn()
 	}
 	m := handshakeMessage{mode: fromClient, noise: d.first}
-	r, err := n.rpc.Request(ctx, relay, dhtrpc.Message{Command: cmdPeerHandshake, Target: (*dhtrpc.ID)(&d.target), Value: m.append(nil)}, dhtrpc.WithConn(conn))
+	r, err := n.relayedRequest(ctx, relay, dhtrpc.Message{Command: cmdPeerHandshake, Target: (*dhtrpc.ID)(&d.target), Value: m.append(nil)}, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -393,6 +397,20 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn)
 		return nil, ErrHandshakeInvalid
 	}
 	a.seal = newPunchSeal(sodium.KeyedSum256(a.result.Hash[:], nsPeerHolepunch[:]))
-	d.link.setRemote(a.payload.udx)
+	d.link.setRemote(a.payload.udx, r.RTT)
 	return a, nil
+}
+
+// Requests that a relay passes on, and whose answers it passes back, need four
+// datagrams to arrive. They are repeated sooner than others, which are a second
+// apart, and given up after six seconds.
+const (
+	relayedWait    = 150 * time.Millisecond // doubles
+	relayedMaxWait = time.Second
+	relayedRetries = 7
+)
+
+// relayedRequest makes such a request on a socket.
+func (n *Node) relayedRequest(ctx context.Context, relay netip.AddrPort, m dhtrpc.Message, conn udp.Conn) (dhtrpc.Reply, error) {
+	return n.rpc.Request(ctx, relay, m, dhtrpc.WithConn(conn), dhtrpc.WithRetries(relayedRetries), dhtrpc.WithBackoff(relayedWait, relayedMaxWait))
 }

@@ -1,6 +1,7 @@
 package hyperdht
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -32,6 +33,8 @@ type link struct {
 	moves       int           // how often the path has changed
 	moved       chan struct{} // closed when the path changes; nil: nobody waits
 	established bool          // the peer was heard, and proved to hold its key
+	rtt         time.Duration // of our handshake; 0: it was the peer's
+	begun       time.Time     // when the handshake was done on our side
 	sockets     []*punchSocket
 	ended       bool
 
@@ -87,12 +90,13 @@ func (l *link) atEnd(f func()) {
 	}
 }
 
-// setRemote tells the link what the peer says about its stream, which must be
-// known before the first attach.
-func (l *link) setRemote(u *udxInfo) {
+// setRemote tells the link what the peer says about its stream, and how long the
+// handshake took if it was ours. That must be known before the first attach.
+func (l *link) setRemote(u *udxInfo, rtt time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.remoteID, l.peerKeepsRelay = u.id, u.keepsRelay
+	l.rtt, l.begun = rtt, time.Now()
 }
 
 // current is the path that the stream takes now; ok is false before the first
@@ -117,7 +121,7 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 	p := Path{Kind: kind, Local: conn.LocalAddr(), Remote: remote}
 	switch {
 	case l.conn == nil:
-		if l.raw.Connect(conn, l.remoteID, remote, udx.ConnectOptions{}) != nil {
+		if l.raw.Connect(conn, l.remoteID, remote, udx.ConnectOptions{RTT: cmp.Or(l.rtt, defaultRTT)}) != nil {
 			return false
 		}
 		l.take(p, conn)
@@ -139,6 +143,9 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 	}
 	return false
 }
+
+// defaultRTT is the guess of a round trip when nothing is known.
+const defaultRTT = 200 * time.Millisecond
 
 // change moves the stream to another path. The lock is held.
 func (l *link) change(p Path, conn udp.Conn) bool {
@@ -171,7 +178,7 @@ func (l *link) arrived(conn udp.Conn, from netip.AddrPort, kind PathKind) bool {
 	case l.relay != nil && l.relay.carries(conn, from):
 		return true
 	case l.conn == nil:
-		if l.raw.Connect(conn, l.remoteID, from, udx.ConnectOptions{}) == nil {
+		if l.raw.Connect(conn, l.remoteID, from, udx.ConnectOptions{RTT: cmp.Or(l.rtt, time.Since(l.begun))}) == nil {
 			l.take(p, conn)
 			close(l.attached)
 		}

@@ -351,7 +351,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	if h.link, err = n.newLink(h.arrived); err != nil {
 		return nil, err
 	}
-	h.link.setRemote(remote.udx)
+	h.link.setRemote(remote.udx, 0)
 	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
