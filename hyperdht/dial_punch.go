@@ -222,12 +222,13 @@ func (x *dialPunch) relayInPlay() bool {
 
 // An exchange is a message to the server and its answer.
 type exchange struct {
-	in   punchPayload
-	peer netip.AddrPort // the server as the relay sees it
+	in       punchPayload
+	from, to netip.AddrPort // the relay, and our socket as it sees it
+	peer     netip.AddrPort // the server as the relay sees it
 }
 
-// exchange sends a message through a relay, or through the others in turn if
-// that one fails us (spec §5.9).
+// exchange sends a message through a relay and, if no answer comes soon, through
+// the server's others too. The first answer counts (spec §5.9).
 func (x *dialPunch) exchange(ctx context.Context, relay, peer netip.AddrPort, out *punchPayload) (*exchange, error) {
 	ways := []relayInfo{{relay, peer}}
 	for _, r := range x.answer.payload.holepunch.relays {
@@ -235,35 +236,53 @@ func (x *dialPunch) exchange(ctx context.Context, relay, peer netip.AddrPort, ou
 			ways = append(ways, r)
 		}
 	}
-	var last error
-	for i, w := range ways {
-		// The first relay has the reference's four tries, unless there is
-		// another: then two.
-		retries := 3
-		if i < len(ways)-1 {
-			retries = 1
-		}
-		e, err := x.exchangeVia(ctx, w, out, retries)
-		if err == nil || !errors.Is(err, dhtrpc.ErrTimeout) || x.through() {
-			return e, err
-		}
-		last = err
-	}
-	return nil, last
-}
-
-func (x *dialPunch) exchangeVia(ctx context.Context, via relayInfo, out *punchPayload, retries int) (*exchange, error) {
-	n, p := x.node, x.puncher
 	out.round = min(x.round, maxRound)
 	x.round++
-	m := holepunchMessage{mode: fromClient, id: x.answer.payload.holepunch.id, payload: x.answer.seal.seal(out), peer: via.peer}
-	s := p.socket()
+	p := x.puncher
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(p.ctx, func() { cancel(context.Cause(p.ctx)) })()
-	r, err := n.rpc.Request(ctx, via.relay, dhtrpc.Message{
+	type answer struct {
+		e   *exchange
+		err error
+	}
+	answers := make(chan answer, len(ways))
+	next := time.NewTimer(0)
+	defer next.Stop()
+	s := p.socket()
+	for pending := 0; ; {
+		select {
+		case <-next.C:
+			if len(ways) > 0 {
+				w := ways[0]
+				ways = ways[1:]
+				pending++
+				x.node.wg.Go(func() {
+					e, err := x.exchangeVia(ctx, s, w, out)
+					answers <- answer{e, err}
+				})
+				next.Reset(exchangeStagger)
+			}
+		case a := <-answers:
+			pending--
+			switch {
+			case a.err == nil:
+				return a.e, x.take(s, a.e, out)
+			case x.through() || pending == 0 && len(ways) == 0:
+				return nil, a.err
+			case pending == 0:
+				next.Reset(0)
+			}
+		}
+	}
+}
+
+// exchangeVia sends the message through one relay.
+func (x *dialPunch) exchangeVia(ctx context.Context, s *punchSocket, via relayInfo, out *punchPayload) (*exchange, error) {
+	m := holepunchMessage{mode: fromClient, id: x.answer.payload.holepunch.id, payload: x.answer.seal.seal(out), peer: via.peer}
+	r, err := x.node.relayedRequest(ctx, via.relay, dhtrpc.Message{
 		Command: cmdPeerHolepunch, Target: (*dhtrpc.ID)(&x.target), Value: m.append(nil),
-	}, dhtrpc.WithConn(s.Conn), dhtrpc.WithRetries(retries))
+	}, s.Conn)
 	if err != nil {
 		return nil, err
 	}
@@ -271,29 +290,35 @@ func (x *dialPunch) exchangeVia(ctx context.Context, via relayInfo, out *punchPa
 	if err != nil || r.From != via.relay || back.mode != reply {
 		return nil, ErrHolepunchInvalid
 	}
-	e := &exchange{peer: back.peer}
+	e := &exchange{from: r.From, to: r.To, peer: back.peer}
 	var ok bool
 	if e.in, ok = x.answer.seal.open(back.payload); !ok {
 		return nil, ErrHolepunchInvalid
 	}
-	p.observe(s, r.To, r.From)
+	return e, nil
+}
+
+// take learns from an answer.
+func (x *dialPunch) take(s *punchSocket, e *exchange, out *punchPayload) error {
+	p := x.puncher
+	p.observe(s, e.to, e.from)
 	var verified netip.Addr
 	if out.token != nil && e.in.remoteToken != nil && *e.in.remoteToken == *out.token {
-		verified = back.peer.Addr()
+		verified = e.peer.Addr()
 	}
 	switch {
 	case e.in.err == wireTryLater && out.punching && x.relayInPlay():
 		// The reference drops what such an answer says, and can then never
 		// punch (spec §5.7): the host is verified by it.
 		if len(e.in.addresses) > 0 {
-			p.update(&e.in, verified)
+			p.update(&e.in, e.peer.Addr(), verified)
 		}
-		return e, errTryLater
+		return errTryLater
 	case e.in.err != wireOK:
-		return nil, ErrRemoteAborted
+		return ErrRemoteAborted
 	}
-	p.update(&e.in, verified)
-	return e, nil
+	p.update(&e.in, e.peer.Addr(), verified)
+	return nil
 }
 
 // pause waits unless the punch gets through or the dial ends first.

@@ -9,17 +9,34 @@ import (
 // Constants of punching (spec §2.4, §7.4).
 const (
 	lowTTL          = 5 // opens our NAT and dies on the way
-	consistentTicks = 10
 	birthdaySockets = 256
 	maxReopens      = 3
 )
 
 // Tuning of ours. The reference sends 1,750 random probes 20 ms apart; what they
-// search is a birthday collision, so the rate is the speed.
+// search is a birthday collision, so the rate is the speed. Its ten punches to a
+// known address are a second apart, and it asks one relay after the other.
 const (
-	consistentPace = time.Second
-	randomProbes   = 3500
-	randomPace     = 4 * time.Millisecond
+	randomProbes = 3500
+	randomPace   = 4 * time.Millisecond
+
+	sampleTime    = 600 * time.Millisecond // to answer a repeated ping
+	sampleStagger = 200 * time.Millisecond
+	maxSamples    = 8
+
+	responderWait   = 250 * time.Millisecond
+	exchangeStagger = 200 * time.Millisecond // before another relay is tried, too
+)
+
+var (
+	// fastPauses are those before the repetitions of a punch to a client that
+	// has opened its NAT.
+	fastPauses = [...]time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
+	// steadyPauses are those after the punches to a known address.
+	steadyPauses = [...]time.Duration{
+		100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond, 400 * time.Millisecond, 500 * time.Millisecond,
+		700 * time.Millisecond, time.Second, time.Second, time.Second, time.Second,
+	}
 )
 
 // A strategy is how one side punches.

@@ -37,8 +37,9 @@ type puncher struct {
 	answered map[netip.AddrPort]time.Time // when the responder answered whom
 	won      bool                         // the initiator has a way through
 	done     bool
-	reopened bool
+	reopened chan struct{} // closed when other sockets were tried; nil: not begun
 	started  bool
+	fast     bool // has answered a fast open
 	random   bool // counts as a running random punch
 	stats    PunchReport
 }
@@ -169,26 +170,39 @@ func (p *puncher) heard(s *punchSocket, from netip.AddrPort) {
 	s.punch(from, 0)
 }
 
-// sample asks up to four nodes, and four more if too few answer, at which
-// address they see the socket (spec §7.2).
+// sample asks four nodes at which address they see the socket (spec §7.2), and
+// two more each time that sampleStagger passes without a result, eight in all.
 func (p *puncher) sample(s *punchSocket, class *nat.Classifier) {
 	nodes := p.node.rpc.Nodes()
 	if len(nodes) >= 8 {
 		nodes = append(nodes[5:len(nodes):len(nodes)], nodes[:5]...)
 	}
-	for range 2 {
-		var wg sync.WaitGroup
-		for range min(4, len(nodes)) {
-			at := nodes[0]
-			nodes = nodes[1:]
-			wg.Go(func() {
-				r, err := p.node.rpc.Ping(p.ctx, at.Addr, dhtrpc.WithConn(s.Conn), dhtrpc.NoRetry())
+	nodes = nodes[:min(maxSamples, len(nodes))]
+	ended := make(chan struct{}, len(nodes))
+	pending := 0
+	ask := func(n int) {
+		for _, at := range nodes[:min(n, len(nodes))] {
+			pending++
+			p.node.wg.Go(func() {
+				r, err := p.node.rpc.Ping(p.ctx, at.Addr, dhtrpc.WithConn(s.Conn), dhtrpc.WithRetries(1), dhtrpc.WithBackoff(sampleTime/3, sampleTime))
 				if err == nil {
 					p.sampled(class, r.To, r.From)
 				}
+				ended <- struct{}{}
 			})
 		}
-		wg.Wait()
+		nodes = nodes[min(n, len(nodes)):]
+	}
+	ask(4)
+	more := time.NewTicker(sampleStagger)
+	defer more.Stop()
+	for pending > 0 {
+		select {
+		case <-ended:
+			pending--
+		case <-more.C:
+			ask(2)
+		}
 		p.mu.Lock()
 		enough := class.Len() >= 4 || class.Done()
 		p.mu.Unlock()
@@ -262,9 +276,11 @@ func (p *puncher) freeze() {
 	p.class.Freeze()
 }
 
-// update takes what the other side said about itself. verified is a host of
-// its that something has proved; being verified sticks to a host (spec §7.1).
-func (p *puncher) update(m *punchPayload, verified netip.Addr) {
+// update takes what the other side said about itself. seen is its host as a
+// relay sees it: addresses elsewhere are nobody's but strangers', unless the
+// host was verified. verified is a host of its that something has proved; being
+// verified sticks to a host (spec §7.1).
+func (p *puncher) update(m *punchPayload, seen, verified netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := p.remote.addrs
@@ -279,22 +295,35 @@ func (p *puncher) update(m *punchPayload, verified netip.Addr) {
 		ok := a.Addr() == verified || slices.ContainsFunc(was, func(x remoteAddr) bool {
 			return x.verified && x.addr.Addr() == a.Addr()
 		})
-		p.remote.addrs = append(p.remote.addrs, remoteAddr{a, ok})
+		if ok || a.Addr() == seen {
+			p.remote.addrs = append(p.remote.addrs, remoteAddr{a, ok})
+		}
 	}
 	p.stats.Remote = m.firewall
 }
 
-// reopen tries other sockets while the class is unstable (spec §7.3), and
-// reports whether it ended consistent.
+// reopen tries other sockets while the class is unstable, once (spec §7.3), and
+// reports whether it ended consistent. Who comes later waits for the outcome.
 func (p *puncher) reopen() bool {
 	p.mu.Lock()
-	again := p.reopened
-	p.reopened = true
+	over, first := p.reopened, p.reopened == nil
+	if first {
+		over = make(chan struct{})
+		p.reopened = over
+	}
 	p.mu.Unlock()
-	for i := 0; i < maxReopens && !again; i++ {
-		own, _ := p.local()
-		if !unstable(own, p.view().class) || p.open() != nil || p.analyse() != nil {
-			break
+	if first {
+		for range maxReopens {
+			own, _ := p.local()
+			if !unstable(own, p.view().class) || p.open() != nil || p.analyse() != nil {
+				break
+			}
+		}
+		close(over)
+	} else {
+		select {
+		case <-over:
+		case <-p.ctx.Done():
 		}
 	}
 	own, _ := p.local()
@@ -385,20 +414,49 @@ func (p *puncher) pause(d time.Duration) bool {
 	return !p.done && !p.won
 }
 
-// steady punches to the known addresses once a second, ten times; to unverified
-// ones only twice. The responder has just sent a punch and begins a second
-// later.
-func (p *puncher) steady() {
-	if !p.initiator && !p.pause(consistentPace) {
+// answerFast punches to a client that has opened its NAT towards us already. A
+// single punch may get lost.
+func (p *puncher) answerFast(a netip.AddrPort) {
+	p.openTowards(a, 0)
+	p.mu.Lock()
+	again := p.fast
+	p.fast = true
+	p.mu.Unlock()
+	if again {
 		return
 	}
-	for tick := 1; tick <= consistentTicks; tick++ {
+	p.node.wg.Go(func() {
+		for _, d := range fastPauses {
+			if !p.pause(d) {
+				return
+			}
+			p.openTowards(a, 0)
+		}
+	})
+}
+
+// steady punches to the known addresses, often at first; to unverified ones only
+// twice. The responder lets the initiator, who learns of the punching later, go
+// first, and meanwhile opens its NAT to him: one that hears the unasked may not
+// keep the port that we were seen at (spec §16.1).
+func (p *puncher) steady() {
+	if !p.initiator {
 		for _, a := range p.view().addrs {
-			if a.verified || tick%4 == 0 {
+			if a.verified {
+				p.openTowards(a.addr, lowTTL)
+			}
+		}
+		if !p.pause(responderWait) {
+			return
+		}
+	}
+	for i, d := range steadyPauses {
+		for _, a := range p.view().addrs {
+			if a.verified || i%4 == 3 {
 				p.openTowards(a.addr, 0)
 			}
 		}
-		if !p.pause(consistentPace) {
+		if !p.pause(d) {
 			return
 		}
 	}

@@ -78,7 +78,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 		if echoed {
 			verified = m.peer.Addr()
 		}
-		p.update(in, verified)
+		p.update(in, m.peer.Addr(), verified)
 	}
 	if p.analyse() != nil {
 		return nil, nil
@@ -95,7 +95,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	if (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
 		// Fast open: the client has opened its NAT towards us already.
 		if n.mayPunch(m.peer) {
-			p.openTowards(m.peer, 0)
+			p.answerFast(m.peer)
 		}
 	}
 	out := &punchPayload{firewall: own, addresses: addrs, remoteToken: in.token}
