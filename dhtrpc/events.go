@@ -4,7 +4,8 @@ import (
 	"context"
 	"iter"
 	"net/netip"
-	"sync"
+
+	"github.com/warren-dht/warren/internal/feed"
 )
 
 // An EventKind says what happened to a node.
@@ -52,39 +53,16 @@ type Event struct {
 // coming and going is dropped first.
 const maxEvents = 256
 
-// A subscriber is one reader of a node's events. Safe for concurrent use.
-type subscriber struct {
-	mu    sync.Mutex
-	queue []Event
-	ended bool
-	wake  chan struct{} // room for one
-}
-
-func (s *subscriber) put(e Event) {
-	s.mu.Lock()
-	noise := e.Kind == EventNodeAdded || e.Kind == EventNodeRemoved
-	if n := len(s.queue); n < maxEvents || !noise && n < 2*maxEvents || e.Kind == EventClose {
-		s.queue = append(s.queue, e)
-	}
-	if e.Kind == EventClose {
-		s.ended = true
-	}
-	s.mu.Unlock()
-	s.signal()
-}
-
-func (s *subscriber) signal() {
-	select {
-	case s.wake <- struct{}{}:
+// tell puts an event into a reader's feed.
+func tell(f *feed.Feed[Event], e Event) {
+	switch e.Kind {
+	case EventClose:
+		f.End(e)
+	case EventNodeAdded, EventNodeRemoved:
+		f.Put(e, maxEvents)
 	default:
+		f.Put(e, 2*maxEvents)
 	}
-}
-
-func (s *subscriber) take() (events []Event, ended bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	events, s.queue = s.queue, nil
-	return events, s.ended
 }
 
 // Events returns what happens to the node from now on, as a stream for one
@@ -94,17 +72,17 @@ func (s *subscriber) take() (events []Event, ended bool) {
 // the stream is never read. A reader that falls behind by hundreds of events
 // misses some, those about single nodes first.
 func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
-	s := &subscriber{wake: make(chan struct{}, 1)}
+	s := feed.New[Event]()
 	n.enter()
 	if !n.closed {
 		n.subscribers[s] = struct{}{}
 		n.watch()
 	}
 	for _, e := range n.core.past() {
-		s.put(e)
+		tell(s, e)
 	}
 	if n.closed {
-		s.put(Event{Kind: EventClose})
+		tell(s, Event{Kind: EventClose})
 	}
 	n.leave()
 	drop := func() {
@@ -114,25 +92,5 @@ func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
 			n.stopWatch()
 		}
 	}
-	stop := context.AfterFunc(ctx, drop)
-	return func(yield func(Event) bool) {
-		defer stop()
-		defer drop()
-		for {
-			events, ended := s.take()
-			for _, e := range events {
-				if ctx.Err() != nil || !yield(e) {
-					return
-				}
-			}
-			if ended {
-				return
-			}
-			select {
-			case <-s.wake:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
+	return s.All(ctx, drop)
 }

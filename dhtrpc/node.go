@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/warren-dht/warren/internal/feed"
 )
 
 // A Node is a member of a network: it answers others' requests, keeps a routing
@@ -22,7 +24,7 @@ type Node struct {
 	closed      bool
 	timer       *time.Timer
 	armed       time.Time // when the timer fires; zero: it does not run
-	subscribers map[*subscriber]struct{}
+	subscribers map[*feed.Feed[Event]]struct{}
 
 	ctx       context.Context // ends with the node
 	cancel    context.CancelFunc
@@ -50,7 +52,7 @@ func Listen(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg:         cfg,
 		core:        newCore(cfg, boot, time.Now()),
-		subscribers: map[*subscriber]struct{}{},
+		subscribers: map[*feed.Feed[Event]]struct{}{},
 		ready:       make(chan struct{}),
 		gone:        make(chan struct{}),
 	}
@@ -92,7 +94,7 @@ func (n *Node) leave() {
 	c := n.core
 	for _, e := range c.events {
 		for s := range n.subscribers {
-			s.put(e)
+			tell(s, e)
 		}
 	}
 	c.events = c.events[:0]

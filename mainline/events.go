@@ -3,8 +3,10 @@ package mainline
 import (
 	"context"
 	"iter"
+	"math"
 	"net/netip"
-	"sync"
+
+	"github.com/warren-dht/warren/internal/feed"
 )
 
 // An EventKind says what happened to a node.
@@ -48,32 +50,16 @@ type Event struct {
 // are lost to it, but for the last ones of a node.
 const maxEvents = 1024
 
-// A subscriber is one reader of a node's events. Safe for concurrent use.
-type subscriber struct {
-	mu    sync.Mutex
-	queue []Event
-	ended bool
-	wake  chan struct{} // room for one
-}
-
-func (s *subscriber) put(e Event) {
-	s.mu.Lock()
-	if last := e.Kind == EventClose || e.Kind == EventError || e.Kind == EventReady; last || len(s.queue) < maxEvents {
-		s.queue = append(s.queue, e)
-	}
-	s.ended = s.ended || e.Kind == EventClose
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
+// tell puts an event into a reader's feed.
+func tell(f *feed.Feed[Event], e Event) {
+	switch e.Kind {
+	case EventClose:
+		f.End(e)
+	case EventError, EventReady:
+		f.Put(e, math.MaxInt)
 	default:
+		f.Put(e, maxEvents)
 	}
-}
-
-func (s *subscriber) take() (events []Event, ended bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	events, s.queue = s.queue, nil
-	return events, s.ended
 }
 
 // Events returns what happens to the node from now on, as a stream for one
@@ -82,14 +68,14 @@ func (s *subscriber) take() (events []Event, ended bool) {
 // is left, or when the context ends, which must happen one day if the stream is
 // never read. A reader that falls behind by a thousand events misses some.
 func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
-	s := &subscriber{wake: make(chan struct{}, 1)}
-	s.put(Event{Kind: EventListening, Addr: n.Addr()})
+	s := feed.New[Event]()
+	tell(s, Event{Kind: EventListening, Addr: n.Addr()})
 	n.mu.Lock()
 	if n.isReady {
-		s.put(Event{Kind: EventReady, Err: n.readyErr})
+		tell(s, Event{Kind: EventReady, Err: n.readyErr})
 	}
 	if n.closed {
-		s.put(Event{Kind: EventClose})
+		tell(s, Event{Kind: EventClose})
 	} else {
 		n.subscribers[s] = struct{}{}
 	}
@@ -99,33 +85,13 @@ func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
 		delete(n.subscribers, s)
 		n.mu.Unlock()
 	}
-	stop := context.AfterFunc(ctx, drop)
-	return func(yield func(Event) bool) {
-		defer stop()
-		defer drop()
-		for {
-			events, ended := s.take()
-			for _, e := range events {
-				if ctx.Err() != nil || !yield(e) {
-					return
-				}
-			}
-			if ended {
-				return
-			}
-			select {
-			case <-s.wake:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
+	return s.All(ctx, drop)
 }
 
 // emit tells all subscribers. The caller holds the mutex.
 func (n *Node) emit(e Event) {
 	for s := range n.subscribers {
-		s.put(e)
+		tell(s, e)
 	}
 }
 

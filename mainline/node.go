@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/internal/call"
+	"github.com/warren-dht/warren/internal/feed"
 	"github.com/warren-dht/warren/internal/keep"
 	"github.com/warren-dht/warren/internal/token"
 	"github.com/warren-dht/warren/udp"
@@ -61,7 +62,7 @@ type Node struct {
 	routers     [2][]netip.AddrPort                // resolved
 	size        [2]sizer
 	scratch     []netip.AddrPort
-	subscribers map[*subscriber]struct{}
+	subscribers map[*feed.Feed[Event]]struct{}
 	stats       Stats
 	isReady     bool
 	readyErr    error
@@ -95,7 +96,7 @@ func Listen(cfg Config) (*Node, error) {
 		resolved:    make(chan struct{}),
 		rnd:         rand.New(cfg.Rand),
 		tokens:      keep.NewMap[key, []holder, struct{}](keep.Limits{Entries: maxTokens, Age: tokenAge}, nil),
-		subscribers: make(map[*subscriber]struct{}),
+		subscribers: make(map[*feed.Feed[Event]]struct{}),
 	}
 	if cfg.QueryRate > 0 {
 		n.queryLimit = newLimiter(float64(cfg.QueryRate), float64(burst*cfg.QueryRate))
