@@ -10,7 +10,8 @@ import (
 )
 
 // maxPunchSockets bounds the sockets that a node has open for punching, over
-// all its attempts: one birthday punch takes 256.
+// all its attempts: one birthday punch takes 256. Those that carry a connection
+// are not among them.
 const maxPunchSockets = 448
 
 // lingerTime is how long a socket stays open after the stream that it carried
@@ -29,6 +30,7 @@ type socketPool struct {
 	mu     sync.Mutex
 	closed bool
 	open   map[udp.Conn]*punchSocket
+	idle   int // of them that no stream retains
 	wg     sync.WaitGroup
 
 	added, removed atomic.Uint64
@@ -55,7 +57,7 @@ func (p *socketPool) acquire(punched func(s *punchSocket, from netip.AddrPort)) 
 	if p.closed {
 		return nil, ErrClosed
 	}
-	if len(p.open) >= maxPunchSockets {
+	if p.idle >= maxPunchSockets {
 		return nil, errTooManySockets
 	}
 	conn, err := p.network.Listen(netip.AddrPortFrom(p.host, 0))
@@ -68,6 +70,7 @@ func (p *socketPool) acquire(punched func(s *punchSocket, from netip.AddrPort)) 
 		s.punched.Store(&f)
 	}
 	p.open[conn] = s
+	p.idle++
 	p.added.Add(1)
 	handlers := append(append(append([]udp.Handler{}, p.before...), s), p.after...)
 	p.wg.Go(func() { udp.Serve(conn, handlers...) })
@@ -116,7 +119,9 @@ func (s *punchSocket) retain() bool {
 	if p.open[s.Conn] != s {
 		return false
 	}
-	s.streams++
+	if s.streams++; s.streams == 1 {
+		p.idle--
+	}
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil
@@ -133,6 +138,7 @@ func (s *punchSocket) drop() {
 	if s.streams--; s.streams > 0 || p.open[s.Conn] != s {
 		return
 	}
+	p.idle++
 	var t *time.Timer
 	t = time.AfterFunc(lingerTime, func() {
 		p.mu.Lock()
@@ -156,6 +162,9 @@ func (p *socketPool) closeLocked(s *punchSocket) {
 		return
 	}
 	delete(p.open, s.Conn)
+	if s.streams == 0 {
+		p.idle--
+	}
 	if s.timer != nil {
 		s.timer.Stop()
 	}
