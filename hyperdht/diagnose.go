@@ -216,5 +216,5 @@ func sizesBetween(low, high, limit int) (sizes []int) {
 
 // pingOptions are those of all the pings of a diagnosis.
 func pingOptions(s *punchSocket, more ...dhtrpc.RequestOption) []dhtrpc.RequestOption {
-	return append(more, dhtrpc.WithConn(s), dhtrpc.WithTimeout(diagnoseTimeout), dhtrpc.WithRetries(1))
+	return append([]dhtrpc.RequestOption{dhtrpc.WithConn(s), dhtrpc.WithTimeout(diagnoseTimeout), dhtrpc.WithRetries(1)}, more...)
 }

@@ -47,7 +47,7 @@ func (x *examination) close() {
 
 // look asks a node where it sees a socket.
 func (x *examination) look(ctx context.Context, s *punchSocket, at netip.AddrPort) (View, bool) {
-	r, err := x.node.rpc.Ping(ctx, at, pingOptions(s)...)
+	r, err := x.node.rpc.Ping(ctx, at, pingOptions(s, dhtrpc.WithRetries(3))...)
 	return View{at, r.To}, err == nil
 }
 

@@ -138,7 +138,7 @@ func TestDiagnose(t *testing.T) {
 		}, mapEIM, inAll, nat.Open, false, true, 1333},
 		{"bad link", func(n *vnet.Network) *vnet.Host {
 			h := n.NAT(vnet.Cone).Host()
-			h.SetLink(vnet.Link{Latency: 50 * time.Millisecond, Loss: 0.05})
+			h.SetLink(vnet.Link{Latency: 50 * time.Millisecond, Loss: 0.02})
 			return h
 		}, mapEIM, inAPDF, nat.Consistent, true, false, 1500},
 	} {
