@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/netip"
+	"time"
 
 	"github.com/warren-dht/warren/kad"
 )
@@ -26,6 +27,11 @@ type QueryOptions struct {
 
 	// Concurrency is the number of requests under way; Config.Concurrency.
 	Concurrency int
+	// EndsEarly is for a reader who will leave the loop at the first good value,
+	// which the closest nodes probably have: the walk begins with three requests
+	// under way, and goes on with Concurrency when a node answers without a
+	// value, or none has answered for 100 ms.
+	EndsEarly bool
 	// Retries is the number of transmissions to a node after the first; 5.
 	// Negative: none.
 	Retries int
@@ -59,8 +65,9 @@ type Query struct {
 	wake      chan struct{} // room for one; something changed for the procedure
 	closest   []Reply       // when the walk has ended
 	retries   int
-	full      int // concurrency at best
-	low       int // and in the background
+	hurry     *time.Timer // ends the caution of one that may end early
+	full      int         // concurrency at best
+	low       int         // and in the background
 }
 
 // Query returns a query that asks for a command of the application. Its target

@@ -2,6 +2,7 @@ package dhtrpc
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/warren-dht/warren/kad"
 )
@@ -12,7 +13,7 @@ const bufferedReplies = 16
 
 // step asks whoever may be asked now. The lock is held.
 func (q *Query) step() {
-	if q.err != nil || len(q.buffer) >= bufferedReplies {
+	if q.err != nil || len(q.buffer) >= bufferedReplies || q.mayEnd(q.buffer) {
 		return
 	}
 	for {
@@ -83,6 +84,9 @@ func (q *Query) accept(to Contact, r *Reply) {
 		q.replies[id] = &kept
 	}
 	q.offer(r)
+	if q.o.EndsEarly && r.Value == nil {
+		q.lookup.SetAlpha(q.low)
+	}
 	if q.o.background {
 		alpha := q.low
 		if q.node.core.calls.Len() < 3 {
@@ -94,6 +98,12 @@ func (q *Query) accept(to Contact, r *Reply) {
 		q.buffer = append(q.buffer, kept)
 		q.signal()
 	}
+}
+
+// mayEnd reports whether a reader who is shown these replies may leave, so that
+// it is better to ask nobody before he has seen them.
+func (q *Query) mayEnd(replies []Reply) bool {
+	return q.o.EndsEarly && slices.ContainsFunc(replies, func(r Reply) bool { return r.Value != nil })
 }
 
 // offer takes the first 20 nodes that a reply names, as far as they can be

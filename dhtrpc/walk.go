@@ -5,13 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/warren-dht/warren/kad"
 )
 
-// cautiousConcurrency is the concurrency of a query that was given nodes to
-// start from, until some of them have answered.
-const cautiousConcurrency = 3
+const (
+	// cautiousConcurrency is the concurrency of a query that was given nodes to
+	// start from, until some of them have answered, and of one that is expected
+	// to end early.
+	cautiousConcurrency = 3
+	// cautiousTime is how long the latter waits for an answer.
+	cautiousTime = 100 * time.Millisecond
+)
 
 // walk is the procedure of a query. Visits are stepped by whoever takes the
 // replies, under the node's lock, so it only wakes for the reader and the end.
@@ -31,7 +37,7 @@ func (q *Query) walk(ctx context.Context, streaming bool, yield func(Reply, erro
 		q.step()
 		batch, err := q.buffer, q.err
 		q.buffer = spare[:0]
-		if len(batch) > 0 {
+		if len(batch) > 0 && !q.mayEnd(batch) {
 			q.step() // there is room for replies again
 		}
 		done := err == nil && len(batch) == 0 && q.lookup.Done()
@@ -126,6 +132,10 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 	} else {
 		q.lookup.SetAlpha(min(q.low, cautiousConcurrency))
 	}
+	if q.o.EndsEarly {
+		q.lookup.SetAlpha(min(q.low, cautiousConcurrency))
+		q.hurry = time.AfterFunc(cautiousTime, q.hurryUp)
+	}
 	c.stats.Queries.Total++
 	c.refresh = refreshTicks
 	if s := q.o.Session; s != nil {
@@ -133,6 +143,16 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 	}
 	c.queries[q] = struct{}{}
 	return nil
+}
+
+// hurryUp ends the caution of a query that was expected to end early.
+func (q *Query) hurryUp() {
+	q.node.enter()
+	defer q.node.leave()
+	if q.err == nil {
+		q.lookup.SetAlpha(q.low)
+		q.step()
+	}
 }
 
 // seedTable offers the closest nodes of the routing table. The lock is held.
@@ -200,6 +220,9 @@ func (q *Query) finish() {
 	n := q.node
 	n.enter()
 	defer n.leave()
+	if q.hurry != nil {
+		q.hurry.Stop()
+	}
 	q.collect()
 	q.lookup.Stop()
 	if q.err == nil {
