@@ -60,7 +60,8 @@ type ImmutableResult struct {
 // ImmutableGet returns the value with a hash, from the first node that has it.
 // The error matches [ErrNotFound] if none of the closest has.
 func (n *Node) ImmutableGet(ctx context.Context, target Target, opts ...QueryOption) (ImmutableResult, error) {
-	q := n.rpc.Query(dhtrpc.Message{Command: cmdImmutableGet, Target: (*dhtrpc.ID)(&target)}, queryOptions(opts...))
+	o := queryOptions(append([]QueryOption{endsEarly}, opts...)...)
+	q := n.rpc.Query(dhtrpc.Message{Command: cmdImmutableGet, Target: (*dhtrpc.ID)(&target)}, o)
 	for r, err := range q.Replies(ctx) {
 		if err != nil {
 			return ImmutableResult{}, tried("immutable get of", target, err)

@@ -105,7 +105,9 @@ func (n *Node) MutableGet(ctx context.Context, key PublicKey, o GetOptions) (Mut
 		return MutableResult{}, ErrSeqRange
 	}
 	search := mutableSearch{key: key, seq: o.Seq}
-	q := n.rpc.Query(mutableGet(&target, o.Seq), queryOptions(o.Query))
+	query := queryOptions(o.Query)
+	query.EndsEarly = query.EndsEarly || o.First
+	q := n.rpc.Query(mutableGet(&target, o.Seq), query)
 	for r, err := range q.Replies(ctx) {
 		if err != nil {
 			return MutableResult{}, tried("mutable get of", target, err)

@@ -23,6 +23,9 @@ func queryOptions(opts ...QueryOption) (o dhtrpc.QueryOptions) {
 	return o
 }
 
+// endsEarly is for a query that is left at the first good value.
+func endsEarly(o *dhtrpc.QueryOptions) { o.EndsEarly = true }
+
 // Stored says where something was stored, and where not and why.
 type Stored struct {
 	Target  Target
