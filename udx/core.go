@@ -1,6 +1,7 @@
 package udx
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -150,7 +151,7 @@ func (c *core) input(now instant, p *packet) {
 		return
 	}
 	if !p.ack.Less(c.snd.una) && (c.wl1.Less(p.seq) || c.wl1 == p.seq && !p.ack.Less(c.wl2)) {
-		c.peerRwnd, c.wl1, c.wl2 = int(p.rwnd), p.seq, p.ack
+		c.peerRwnd, c.wl1, c.wl2 = int(min(p.rwnd, math.MaxInt32)), p.seq, p.ack
 	}
 	if c.snd.una.Less(p.ack) {
 		c.acknowledge(now, p.ack)
@@ -180,8 +181,10 @@ func (c *core) acknowledge(now instant, ack seq.Number) {
 	}
 }
 
-// sackBudget bounds the work that the blocks of one packet make.
-const sackBudget = 1 << 14
+// sackBudget bounds the work that the blocks of one packet make: steps over what
+// is known already. An honest peer's blocks begin where they did before, and take
+// a step each.
+const sackBudget = 1 << 11
 
 // acknowledgeBlocks takes the packet's SACK blocks. Each is checked alone; a bad
 // one is skipped (§3.6).
@@ -195,11 +198,11 @@ func (c *core) acknowledgeBlocks(now instant, p *packet) {
 			continue
 		}
 		for n := r.Start; n.Less(r.End); {
-			if budget--; budget < 0 {
-				return
-			}
 			s := c.snd.at(n)
 			if s.state == packetAcked {
+				if budget--; budget < 0 {
+					return
+				}
 				n = s.next // the end of the run, as far as it was known
 				continue
 			}

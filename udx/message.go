@@ -18,9 +18,10 @@ type messageQueue struct {
 	waiting [][]byte
 }
 
-// put appends a copy of b, unless the queue is full or nobody wants it.
+// put appends a copy of b, unless the queue is full, nobody wants it, or it is
+// larger than any datagram that the reference takes.
 func (q *messageQueue) put(b []byte) bool {
-	if q == nil || len(q.waiting) >= maxMessages {
+	if q == nil || len(q.waiting) >= maxMessages || len(b) > cellSize {
 		return false
 	}
 	q.waiting = append(q.waiting, append(make([]byte, 0, len(b)), b...))

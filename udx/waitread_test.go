@@ -31,6 +31,7 @@ func TestWaitRead(t *testing.T) {
 		want := func(why string, err error) {
 			t.Helper()
 			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
 			if !done || !errors.Is(result, err) {
 				t.Fatalf("%s: returned %v, with %v, want %v", why, done, result, err)
 			}
@@ -68,7 +69,7 @@ func TestWaitRead(t *testing.T) {
 			t.Errorf("after the END: %v", err)
 		}
 
-		x, y = pair(t, a, b)
+		_, y = pair(t, a, b)
 		wait()
 		y.Close()
 		want("Close", net.ErrClosed)
