@@ -554,3 +554,39 @@ func TestVectorExchanges(t0 *testing.T) {
 		}
 	}
 }
+
+// FuzzServe: whatever is asked, nothing panics, no reply is larger than a
+// datagram, and nothing is stored under a target that is not its own.
+func FuzzServe(f *testing.F) {
+	v := loadRecordVectors(f).Exchanges
+	for _, x := range v.List {
+		if x.Target != nil && x.Command <= cmdImmutableGet {
+			f.Add(uint8(x.Command), []byte(x.Target), []byte(x.Value), x.Token != nil)
+		}
+	}
+	f.Fuzz(func(t *testing.T, command uint8, target, value []byte, token bool) {
+		s := newStorage(StoreLimits{Entries: 4, Records: 4}, nil, rand.New(rand.NewPCG(1, 2)))
+		self := dhtrpc.ID(v.Node.ID)
+		var id dhtrpc.ID
+		copy(id[:], target)
+		r := dhtrpc.Request{Command: uint64(command), Target: &id, Value: value, From: netip.MustParseAddrPort("127.0.0.1:5")}
+		if token {
+			r.Token = (*[32]byte)(v.List[0].ReplyFields.Token)
+		}
+		for range 2 {
+			if a := s.serve(testNow, &self, &r); len(a.value) > dhtrpc.MaxMessage {
+				t.Fatalf("%d bytes", len(a.value))
+			}
+		}
+		for target, record := range s.mutables.All() {
+			if _, err := parseMutableRecord(record); err != nil || target != Target(id) {
+				t.Fatalf("%x: %x", target, record)
+			}
+		}
+		for target, value := range s.immutables.All() {
+			if hash(value) != target {
+				t.Fatalf("%x: %x", target, value)
+			}
+		}
+	})
+}
