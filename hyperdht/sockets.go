@@ -10,9 +10,9 @@ import (
 )
 
 // maxPunchSockets bounds the sockets that a node has open for punching, over
-// all its attempts: one birthday punch takes 256. Those that carry a connection
+// all its attempts: one birthday punch takes 384. Those that carry a connection
 // are not among them.
-const maxPunchSockets = 448
+const maxPunchSockets = 480
 
 // lingerTime is how long a socket stays open after the stream that it carried
 // has ended, to acknowledge a last END that is sent again.
