@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/warren-dht/warren/hyperdht"
 )
@@ -239,6 +240,72 @@ func TestTopicsWithJavaScript(t *testing.T) {
 		js.Must("unannounce", Args{"node": client.Node, "topic": recordSeedHex(9), "seed": recordSeedHex(6)}, nil)
 		if here := goPeers(t, goClient, topic); len(here) != 0 {
 			t.Errorf("after their unannounce we find %v", here)
+		}
+	})
+}
+
+// Bumps and announcements that replace an earlier one, on nodes of either side.
+func TestBumpAndClearWithJavaScript(t *testing.T) {
+	networks(t, func(t *testing.T, js *Peer, boot []string) {
+		ctx := t.Context()
+		var client Node
+		js.Must("node", Args{"bootstrap": boot}, &client)
+		goClient := goNode(t, hyperdht.Config{Bootstrap: boot})
+		topic := recordSeed(10)
+		now := uint64(time.Now().UnixMilli())
+		bumps := func() (there, here uint64) {
+			var replies []struct{ Bump uint64 }
+			js.Must("lookup", Args{"node": client.Node, "topic": recordSeedHex(10)}, &replies)
+			for _, r := range replies {
+				there = max(there, r.Bump)
+			}
+			for p, err := range goClient.Lookup(ctx, topic) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				here = max(here, p.Bump)
+			}
+			return there, here
+		}
+		relay := func(host string) Args { return Args{"host": host, "port": 1} }
+		jsAnnounce := func(host string, options Args) {
+			js.Must("announce", Args{
+				"node": client.Node, "topic": recordSeedHex(10), "seed": recordSeedHex(11),
+				"relayAddresses": []Args{relay(host)}, "options": options,
+			}, nil)
+		}
+		theirs := hexOf(hyperdht.KeyPairFromSeed(recordSeed(11)).Public)
+		relays := func() string { return fmt.Sprint(goPeers(t, goClient, topic)[theirs]) }
+
+		jsAnnounce("10.1.2.3", Args{"bump": now})
+		if there, here := bumps(); there != now || here != now {
+			t.Errorf("bumps %d and %d, want %d", there, here, now)
+		}
+		signer := hyperdht.SignerOf(hyperdht.KeyPairFromSeed(recordSeed(12)))
+		for _, c := range []struct{ bump, want uint64 }{{now + 7, now + 7}, {now, now + 7}, {now + 1<<40, now + 7}} {
+			if _, err := goClient.Announce(ctx, topic, signer, hyperdht.AnnounceOptions{Bump: c.bump}); err != nil {
+				t.Fatal(err)
+			}
+			if there, here := bumps(); there != c.want || here != c.want {
+				t.Errorf("after %d: bumps %d and %d, want %d", c.bump, there, here, c.want)
+			}
+		}
+
+		jsAnnounce("10.1.2.4", Args{}) // a young announcement keeps its relays
+		if got := relays(); got != "[10.1.2.3:1]" {
+			t.Errorf("relays %s", got)
+		}
+		jsAnnounce("10.1.2.5", Args{"clear": true})
+		if got := relays(); got != "[10.1.2.5:1]" {
+			t.Errorf("relays %s after clearing", got)
+		}
+		if _, err := goClient.Announce(ctx, topic, hyperdht.SignerOf(hyperdht.KeyPairFromSeed(recordSeed(11))), hyperdht.AnnounceOptions{
+			Relays: []netip.AddrPort{netip.MustParseAddrPort("10.1.2.6:1")}, Clear: true,
+		}); err != nil {
+			t.Error(err)
+		}
+		if got := jsPeers(js, client.Node, recordSeedHex(10))[theirs]; fmt.Sprint(got) != "[10.1.2.6:1]" {
+			t.Errorf("they find relays %v after we cleared", got)
 		}
 	})
 }

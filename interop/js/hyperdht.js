@@ -134,6 +134,7 @@ const lookupRow = (r) => ({
   from: r.from,
   to: r.to,
   token: r.token,
+  bump: r.bump,
   peers: r.peers.map((p) => ({ publicKey: p.publicKey, relayAddresses: p.relayAddresses }))
 })
 
@@ -176,9 +177,9 @@ serve({
   },
   findPeer: ({ node, key }) => collect(handles.get(node).findPeer(hex(key)), replyRow),
   lookup: ({ node, topic }) => collect(handles.get(node).lookup(hex(topic)), lookupRow),
-  announce: async ({ node, topic, seed, relayAddresses = [] }) => {
+  announce: async ({ node, topic, seed, relayAddresses = [], options = {} }) => {
     const keys = keyPair(seed)
-    const q = handles.get(node).announce(hex(topic), keys, relayAddresses)
+    const q = handles.get(node).announce(hex(topic), keys, relayAddresses, options)
     await q.finished()
     return { publicKey: keys.publicKey, closest: q.closestNodes }
   },
