@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -33,6 +34,8 @@ type app struct {
 	z32      bool
 	logLevel string
 	log      *slog.Logger
+
+	registry *prometheus.Registry // of --metrics; nil without
 
 	data bool       // stdout carries data, so events go to stderr
 	mu   sync.Mutex // one line at a time

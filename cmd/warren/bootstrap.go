@@ -50,7 +50,7 @@ which makes its id.`,
 	cmd.Flags().StringVar(&bind, "bind", "", "the `IPv4` address to bind (0.0.0.0, for a loopback host 127.0.0.1)")
 	cmd.Flags().StringVar(&flags.bootstrap, "bootstrap", "", "other bootstrap nodes of the network, `HOST:PORT`,...")
 	cmd.Flags().StringVar(&flags.store, "store", "", "a `directory` in which to keep what others store here")
-	cmd.Flags().StringVar(&flags.metrics, "metrics", "", "serve metrics for Prometheus at http://`HOST:PORT`/metrics")
+	flags.metrics.add(cmd)
 	flags.ephemeral = "false"
 	return cmd
 }

@@ -66,7 +66,7 @@ type nodeFlags struct {
 	ephemeral  string
 	firewalled string
 	store      string
-	metrics    string
+	metrics    metricsConfig
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -77,7 +77,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.firewalled, "firewalled", "", "override what is detected: `true` or false")
 	flags.Lookup("firewalled").NoOptDefVal = "true"
 	flags.StringVar(&f.store, "store", "", "a `directory` in which to keep what others store here")
-	flags.StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at http://`HOST:PORT`/metrics")
+	f.metrics.add(cmd)
 }
 
 func (f *nodeFlags) ephemeralMode() (dhtrpc.EphemeralMode, error) {
@@ -103,11 +103,27 @@ func (f *nodeFlags) firewall() (*bool, error) {
 	return &b, nil
 }
 
+// add adds the flags of metrics.
+func (m *metricsConfig) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&m.at, "metrics", "", "serve metrics for Prometheus at http://`HOST:PORT`/metrics, and /healthz")
+	cmd.Flags().BoolVar(&m.profile, "pprof", false, "serve profiles at /debug/pprof/ beside the metrics")
+}
+
+func (m *metricsConfig) check() error {
+	if m.at == "" && m.profile {
+		return usage("--pprof needs --metrics HOST:PORT, where it is served")
+	}
+	if m.at == "" {
+		return nil
+	}
+	return checkTCP("--metrics", m.at, true)
+}
+
 // A nodeConfig is what the node flags say.
 type nodeConfig struct {
 	hyperdht.Config
 	store   string
-	metrics string
+	metrics metricsConfig
 }
 
 // node reads the flags. The port is any free one unless --port names it.
@@ -124,10 +140,8 @@ func (f *nodeFlags) node(a *app) (cfg nodeConfig, err error) {
 	if cfg.Firewalled, err = f.firewall(); err != nil {
 		return cfg, err
 	}
-	if f.metrics != "" {
-		if err := checkTCP("--metrics", f.metrics, true); err != nil {
-			return cfg, err
-		}
+	if err := f.metrics.check(); err != nil {
+		return cfg, err
 	}
 	cfg.Port, cfg.ExactPort, cfg.AnyPort = f.port, f.port != 0, f.port == 0
 	cfg.Logger = a.log

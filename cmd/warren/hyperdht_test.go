@@ -159,28 +159,6 @@ func TestBootstrapAndNode(t *testing.T) {
 	}
 }
 
-func TestMetrics(t *testing.T) {
-	t.Parallel()
-	d := start(t, "node", "--bootstrap=none", "--host=127.0.0.1", "--metrics", "127.0.0.1:0")
-	var at nodeEvent
-	d.event("metrics", &at)
-	d.event("ready", nil)
-	r, err := http.Get("http://" + at.addr() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"warren_routing_table_nodes 0", "warren_ephemeral 1", `warren_requests_total{outcome="timeout"}`} {
-		if !strings.Contains(string(b), want) {
-			t.Errorf("%s is missing in\n%s", want, b)
-		}
-	}
-}
-
 func TestRecords(t *testing.T) {
 	t.Parallel()
 	n := newTestNetwork(t, 8)
@@ -444,27 +422,5 @@ func TestRelay(t *testing.T) {
 	got, open := n.connect("through or not", listening.PublicKey, "--relay-through", relay.PublicKey)
 	if got != "through or not" || open.Path == "" {
 		t.Errorf("%q, %+v", got, open)
-	}
-}
-
-func TestDoctor(t *testing.T) {
-	t.Parallel()
-	n := newTestNetwork(t, 6)
-	type finding struct {
-		Check, Detail string
-		OK            bool
-	}
-	found := lines[finding](t, n.run("doctor"))
-	if len(found) != len(checks) {
-		t.Fatalf("%+v", found)
-	}
-	for i, f := range found {
-		if f.Check != checks[i].name || !f.OK || f.Detail == "" {
-			t.Errorf("%+v", f)
-		}
-	}
-	if o := run(t, "doctor", "--bootstrap=127.0.0.1:9", "--host=127.0.0.1"); o.status != 1 || !strings.Contains(o.stderr, "--bootstrap") ||
-		!strings.Contains(o.stdout, "FAILED  Bootstrap") {
-		t.Errorf("a network that is not there: %+v", o)
 	}
 }

@@ -35,7 +35,7 @@ and those after it.`,
 				return usage("--nodes: %d is not positive", count)
 			case count > 1 && flags.port != 0:
 				return usage("--port is for one node, not for --nodes %d", count)
-			case count > 1 && flags.metrics != "":
+			case count > 1 && flags.metrics.at != "":
 				return usage("--metrics is for one node, not for --nodes %d", count)
 			}
 			cfg, err := flags.node(a)

@@ -75,7 +75,7 @@ func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
 		defer cancel()
 		node.Shutdown(ctx)
 	})
-	if cfg.metrics != "" {
+	if cfg.metrics.at != "" {
 		shut, err := a.serveMetrics(cfg.metrics, node)
 		if err != nil {
 			stop()

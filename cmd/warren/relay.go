@@ -62,6 +62,7 @@ func (a *app) relay(ctx context.Context, cfg nodeConfig, pair noise.KeyPair, may
 	}
 	server := node.ServeRelay(l, quotas)
 	defer server.Close()
+	a.register(relayMetrics{server.Stats})
 	a.listening(node, pair.Public)
 	return untilStopped(ctx)
 }

@@ -78,6 +78,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--nodes", []string{"node", "--nodes", "0"}},
 		{"--port", []string{"node", "--nodes", "2", "--port", "5000"}},
 		{"--metrics", []string{"node", "--metrics", "here"}},
+		{"--pprof", []string{"node", "--pprof"}},
 		{"--host", []string{"bootstrap"}},
 		{"--host", []string{"bootstrap", "--host", "example.org"}},
 		{"0.0.0.0", []string{"bootstrap", "--host", "0.0.0.0"}},
