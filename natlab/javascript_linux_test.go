@@ -190,8 +190,8 @@ func (p *jsPeer) listen(ctx context.Context, cond conditions) (key hyperdht.Publ
 }
 
 // accepted waits for a connection. The reference does not say which path it has.
-func (p *jsPeer) accepted(ctx context.Context) (hyperdht.PathKind, error) {
-	return 0, p.script.call(ctx, "server.accept", params{"server": p.server}, nil)
+func (p *jsPeer) accepted(ctx context.Context) (conn, error) {
+	return conn{}, p.script.call(ctx, "server.accept", params{"server": p.server}, nil)
 }
 
 func (p *jsPeer) dial(ctx context.Context, key hyperdht.PublicKey, cond conditions) (c conn, err error) {

@@ -16,16 +16,16 @@ import (
 type peer interface {
 	// listen accepts connections from now on and echoes what they bring.
 	listen(context.Context, conditions) (hyperdht.PublicKey, error)
-	// accepted waits for a connection and returns its path, 0 if it is not told.
-	accepted(context.Context) (hyperdht.PathKind, error)
+	// accepted waits for a connection; it has no echo.
+	accepted(context.Context) (conn, error)
 	dial(context.Context, hyperdht.PublicKey, conditions) (conn, error)
 	close()
 }
 
-// A conn is a connection as the one who dialled has it. If dialling has failed
-// only took is there.
+// A conn is a connection as one end has it. If dialling has failed only took is
+// there.
 type conn struct {
-	took time.Duration
+	took time.Duration     // of dialling
 	path hyperdht.PathKind // 0: not told
 	echo func(context.Context) error
 	// until waits until the connection has a path of the kind; nil: not told.
@@ -62,13 +62,26 @@ func (p *warrenPeer) listen(ctx context.Context, cond conditions) (key hyperdht.
 	return p.listener.PublicKey(), nil
 }
 
-func (p *warrenPeer) accepted(ctx context.Context) (hyperdht.PathKind, error) {
-	c, err := p.listener.AcceptConn(ctx)
+func (p *warrenPeer) accepted(ctx context.Context) (c conn, err error) {
+	k, err := p.listener.AcceptConn(ctx)
 	if err != nil {
-		return 0, err
+		return c, err
 	}
-	go io.Copy(c, c)
-	return c.Path().Kind, nil
+	go io.Copy(k, k)
+	c.follow(k)
+	return c, nil
+}
+
+// follow tells the path, and those that come.
+func (c *conn) follow(k *hyperdht.Conn) {
+	path := k.Path()
+	c.path = path.Kind
+	c.until = func(ctx context.Context, want hyperdht.PathKind) (err error) {
+		for err == nil && path.Kind != want {
+			path, err = k.NextPath(ctx, path)
+		}
+		return err
+	}
 }
 
 func (p *warrenPeer) dial(ctx context.Context, key hyperdht.PublicKey, cond conditions) (c conn, err error) {
@@ -78,14 +91,7 @@ func (p *warrenPeer) dial(ctx context.Context, key hyperdht.PublicKey, cond cond
 	if err != nil {
 		return c, err
 	}
-	path := k.Path()
-	c.path = path.Kind
-	c.until = func(ctx context.Context, want hyperdht.PathKind) (err error) {
-		for err == nil && path.Kind != want {
-			path, err = k.NextPath(ctx, path)
-		}
-		return err
-	}
+	c.follow(k)
 	c.echo = func(ctx context.Context) error {
 		d, _ := ctx.Deadline()
 		k.SetDeadline(d)

@@ -78,9 +78,9 @@ func (p *programPeer) listen(ctx context.Context, _ conditions) (key hyperdht.Pu
 	return key, err
 }
 
-func (p *programPeer) accepted(context.Context) (hyperdht.PathKind, error) {
+func (p *programPeer) accepted(context.Context) (conn, error) {
 	e, err := p.event("connection")
-	return kindOf(e.Path), err
+	return conn{path: kindOf(e.Path)}, err
 }
 
 // kindOf is the path kind with a name, 0 if there is none.

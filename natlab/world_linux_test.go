@@ -163,14 +163,23 @@ func (w *world) try(ctx context.Context, k kinds, client, server *place, cond co
 	if err != nil {
 		return out
 	}
-	if out.server, out.err = s.accepted(ctx); out.err == nil {
+	far, err := s.accepted(ctx)
+	out.server, out.err = far.path, err
+	if out.err == nil {
 		out.err = conn.echo(ctx)
 	}
-	if out.err == nil && cond.finally != 0 && conn.until != nil {
-		out.err = conn.until(ctx, cond.finally)
+	if out.err != nil || cond.finally == 0 {
+		return out
+	}
+	until := conn.until
+	if until == nil {
+		until = far.until
+	}
+	if until != nil {
+		out.err = until(ctx, cond.finally)
 		out.finally = time.Since(start)
 	}
-	if out.err == nil && cond.finally != 0 {
+	if out.err == nil {
 		out.err = conn.echo(ctx)
 	}
 	return out
