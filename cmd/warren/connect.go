@@ -21,6 +21,7 @@ func (a *app) connectCommand() *cobra.Command {
 	var keys keyFlags
 	var from string
 	var relays []string
+	var noLAN, noHolepunch bool
 	cmd := &cobra.Command{
 		Use:   "connect KEY",
 		Short: "Connect to a public key",
@@ -54,7 +55,11 @@ connection to a local TCP port is carried to the peer instead.`,
 				return err
 			}
 			cfg.KeyPair = &pair
-			dial := hyperdht.DialConfig{RelayThrough: through}
+			dial := hyperdht.DialConfig{RelayThrough: through, NoLAN: noLAN}
+			if noHolepunch {
+				dial.NoFastOpen = true
+				dial.Holepunch = func(hyperdht.PunchAttempt) bool { return false }
+			}
 			if from != "" {
 				return a.forward(cmd.Context(), cfg, key, dial, from)
 			}
@@ -64,6 +69,8 @@ connection to a local TCP port is carried to the peer instead.`,
 	flags.add(cmd)
 	keys.add(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "carry connections to this local `HOST:PORT` to the peer")
+	cmd.Flags().BoolVar(&noLAN, "no-lan", false, "neither tell nor use addresses on the local network")
+	cmd.Flags().BoolVar(&noHolepunch, "no-holepunch", false, "never punch holes: connect directly, over the local network or through a relay")
 	cmd.Flags().StringSliceVar(&relays, "relay-through", nil, "blind relays to begin with while a direct path is looked for, `KEY`,...")
 	return cmd
 }
@@ -134,6 +141,8 @@ func (a *app) paths(conn *hyperdht.Conn, path hyperdht.Path, start time.Time) {
 // advice is what to do about a failed dial.
 func advice(err error) string {
 	switch {
+	case errors.Is(err, hyperdht.ErrPunchRefused):
+		return " (--no-holepunch leaves only a relay to reach this peer: --relay-through)"
 	case errors.Is(err, hyperdht.ErrPeerNotFound):
 		return " (is the peer listening, on the same network?)"
 	case errors.Is(err, hyperdht.ErrPeerConnectionFailed):

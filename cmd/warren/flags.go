@@ -140,6 +140,15 @@ func (f *nodeFlags) node(a *app) (cfg nodeConfig, err error) {
 	if cfg.Firewalled, err = f.firewall(); err != nil {
 		return cfg, err
 	}
+	if cfg.Firewalled != nil && *cfg.Firewalled {
+		// A node tests whether it is reachable when it starts, and again before
+		// it becomes persistent, which one that is not cannot be.
+		if cfg.Ephemeral == dhtrpc.Never {
+			return cfg, usage("--ephemeral=false: a node with --firewalled=true cannot serve others")
+		}
+		cfg.Ephemeral = dhtrpc.Always
+		cfg.RPC = func(c *dhtrpc.Config) { c.NoQuickFirewall = true }
+	}
 	if err := f.metrics.check(); err != nil {
 		return cfg, err
 	}

@@ -423,4 +423,24 @@ func TestRelay(t *testing.T) {
 	if got != "through or not" || open.Path == "" {
 		t.Errorf("%q, %+v", got, open)
 	}
+
+	// Where every other way is shut, the relay is the way, to the end.
+	shut := []string{"--firewalled=true", "--no-lan", "--no-holepunch"}
+	hidden := n.start(append([]string{"listen", "--echo", "--seed", hex32, "--relay-through", relay.PublicKey}, shut...)...)
+	hidden.event("listening", nil)
+	big := strings.Repeat("0123456789abcdef", 1<<14)
+	got, open = n.connect(big, append([]string{keyHex, "--relay-through", relay.PublicKey}, shut...)...)
+	if got != big || open.Path != "relayed" {
+		t.Errorf("%d of %d bytes, %+v", len(got), len(big), open)
+	}
+	var connection listenEvent
+	if hidden.event("connection", &connection); connection.Path != "relayed" || connection.HandshakeHash != open.HandshakeHash {
+		t.Errorf("%+v, %+v", connection, open)
+	}
+	alone := n.start("listen", "--echo", "--firewalled=true", "--no-lan")
+	alone.event("listening", &listening)
+	if o := n.run(append([]string{"connect", listening.PublicKey}, shut...)...); o.status != 1 || strings.Count(o.stderr, "\n") != 1 ||
+		!strings.Contains(o.stderr, "peer found; handshake via 127.0.0.1") || !strings.Contains(o.stderr, "--no-holepunch") {
+		t.Errorf("without the relay: %+v", o)
+	}
 }

@@ -27,6 +27,7 @@ func (a *app) listenCommand() *cobra.Command {
 	var keys keyFlags
 	var allow allowFlags
 	var relays []string
+	var noLAN, noHolepunch bool
 	var s service
 	cmd := &cobra.Command{
 		Use:   "listen",
@@ -63,7 +64,8 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 			if err != nil {
 				return err
 			}
-			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(), RelayThrough: through}, s)
+			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(), RelayThrough: through,
+				HideLocalAddresses: noLAN, NoHolepunch: noHolepunch}, s)
 		},
 	}
 	flags.add(cmd)
@@ -72,6 +74,8 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 	cmd.Flags().BoolVar(&s.echo, "echo", false, "send back what comes")
 	cmd.Flags().StringVar(&s.command, "exec", "", "run this `command` with the connection as its stdin and stdout")
 	cmd.Flags().StringVar(&s.to, "to", "", "connect to this `HOST:PORT` for each connection")
+	cmd.Flags().BoolVar(&noLAN, "no-lan", false, "do not tell peers our addresses on the local network")
+	cmd.Flags().BoolVar(&noHolepunch, "no-holepunch", false, "never punch holes: peers come directly, over the local network or through a relay")
 	cmd.Flags().StringSliceVar(&relays, "relay-through", nil, "blind relays that peers may begin with, `KEY`,...")
 	return cmd
 }

@@ -45,6 +45,7 @@ func TestUsageErrors(t *testing.T) {
 		{"not-an-ip", []string{"find", hex32, "--bootstrap", "not-an-ip@127.0.0.1:1"}},
 		{"--ephemeral", []string{"find", hex32, "--ephemeral=perhaps"}},
 		{"--firewalled", []string{"find", hex32, "--firewalled=perhaps"}},
+		{"--ephemeral=false", []string{"node", "--ephemeral=false", "--firewalled=true"}},
 		{"--command", []string{"query", "--target", hex32}},
 		{"--command", []string{"query", "--target", hex32, "--command", "words"}},
 		{"--target", []string{"query", "--command", "1"}},
