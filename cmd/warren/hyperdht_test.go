@@ -100,14 +100,6 @@ func TestNodesOfANetwork(t *testing.T) {
 	if len(replies) < 20 || replies[0].Error == nil || len(replies[0].Token) != 64 {
 		t.Errorf("%d replies, the first is %+v", len(replies), replies)
 	}
-
-	o := run(t, "find", target, "--bootstrap=127.0.0.1:9", "--host=127.0.0.1")
-	if o.status != 1 || !strings.Contains(o.stderr, "no node answered") {
-		t.Errorf("a network that is not there: %+v", o)
-	}
-	if o := run(t, "ping", "127.0.0.1:9"); o.status != 1 || !strings.Contains(o.stderr, "127.0.0.1:9") || strings.Count(o.stderr, "\n") != 1 {
-		t.Errorf("a node that is not there: %+v", o)
-	}
 }
 
 // nearest are the nodes by their distance to a target, nearest first.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,12 @@ var program string
 func TestMain(m *testing.M) {
 	if os.Getenv("WARREN_TEST_STUBBORN") != "" {
 		stubborn()
+	}
+	os.Setenv(envBootstrap, "none") // no network but the one in the flags
+	os.Setenv(envMainlineBootstrap, "none")
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set("12") // the tests mostly wait: for processes, and for nodes that are not there
 	}
 	dir, err := os.MkdirTemp("", "warren-cli")
 	if err != nil {
@@ -58,11 +65,9 @@ type outcome struct {
 	args           []string
 }
 
-// command makes a run of the program, with no network but the one in its flags.
+// command makes a run of the program.
 func command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "WARREN_BOOTSTRAP=none", "WARREN_MAINLINE_BOOTSTRAP=none")
-	return cmd
+	return exec.CommandContext(ctx, program, args...)
 }
 
 // run runs the program to its end.
@@ -84,6 +89,18 @@ func runWith(t *testing.T, stdin string, args ...string) outcome {
 		t.Fatalf("warren %q did not end: %s%s", args, out.String(), errOut.String())
 	}
 	return outcome{out.String(), errOut.String(), cmd.ProcessState.ExitCode(), args}
+}
+
+// inside runs the program within the test's own process, for what ends before
+// anything is sent.
+func inside(t *testing.T, args ...string) outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var out, errOut bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut}
+	status := a.run(ctx, args)
+	return outcome{out.String(), errOut.String(), status, args}
 }
 
 // ok says that the run must have succeeded, with nothing to say about it.

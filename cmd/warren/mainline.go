@@ -51,14 +51,24 @@ func (f *mainlineFlags) config() (cfg mainline.Config, err error) {
 	return cfg, nil
 }
 
-// mainlineNode starts a node and waits until it has found its way.
+// mainlineNode starts a node and waits until it has found its way. It fails if
+// there are nodes to begin with and none of them answers.
 func (a *app) mainlineNode(ctx context.Context, cfg mainline.Config) (*mainline.Node, error) {
 	node, err := mainline.Listen(cfg)
 	if err != nil {
 		return nil, err
 	}
-	a.progress("bootstrapping")
-	if err := node.Ready(ctx); err != nil {
+	done := a.spin("bootstrapping")
+	err = node.Ready(ctx)
+	done()
+	if err == nil && !cfg.NoBootstrap && node.Stats().Answered == 0 {
+		list := cfg.Bootstrap
+		if list == nil {
+			list = mainline.Routers
+		}
+		err = silence(list)
+	}
+	if err != nil {
 		node.Close()
 		return nil, stopCause(ctx, err)
 	}

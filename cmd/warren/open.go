@@ -39,10 +39,19 @@ func unreachable(node *hyperdht.Node, bootstrap []string) error {
 	if bootstrap == nil {
 		bootstrap = hyperdht.DefaultBootstrap
 	}
-	if len(bootstrap) == 0 || node.RPC().Stats().Requests.Responses > 0 {
+	if node.RPC().Stats().Requests.Responses > 0 {
 		return nil
 	}
-	return fmt.Errorf("no node answered, none of %s (is the network up? warren doctor looks closer)", strings.Join(bootstrap, ", "))
+	return silence(bootstrap)
+}
+
+// silence says that none of the nodes to begin with answered; nil if there are
+// none.
+func silence(bootstrap []string) error {
+	if len(bootstrap) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w, none of %s (is the network up? warren doctor looks closer)", errNoAnswer, strings.Join(bootstrap, ", "))
 }
 
 // start is open without waiting.

@@ -18,6 +18,7 @@ const (
 // What is typed wrongly is refused at once, with status 2 and one line that
 // names it.
 func TestUsageErrors(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		names string
 		args  []string
@@ -90,11 +91,11 @@ func TestUsageErrors(t *testing.T) {
 		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1"}},
 		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1", "nowhere"}},
 	} {
-		o := run(t, tt.args...)
+		o := inside(t, tt.args...)
 		if o.status != 2 || o.stdout != "" || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, tt.names) {
 			t.Errorf("warren %q: status %d, want 2 and one line that names %s:\n%s%s", tt.args, o.status, tt.names, o.stdout, o.stderr)
 		}
-		o = run(t, append([]string{"--json"}, tt.args...)...)
+		o = inside(t, append([]string{"--json"}, tt.args...)...)
 		var failure struct {
 			Error string
 			Ms    *float64
@@ -125,9 +126,10 @@ func TestBootstrapIsDemanded(t *testing.T) {
 
 // Every command has a help text, which goes to stdout.
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	var visit func(path []string)
 	visit = func(path []string) {
-		o := run(t, append(path, "--help")...).ok(t)
+		o := inside(t, append(path, "--help")...).ok(t)
 		if !strings.Contains(o.stdout, "Usage:") || len(strings.Split(o.stdout, "\n")[0]) < 10 {
 			t.Errorf("warren %q --help:\n%s", path, o.stdout)
 		}
@@ -159,6 +161,7 @@ func subcommands(help string) (names []string) {
 }
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	var v struct{ Version, Go, Commit string }
 	run(t, "version", "--json").decode(t, &v)
 	if v.Version == "" || v.Go != runtime.Version() || v.Commit == "" {
@@ -171,7 +174,19 @@ func TestVersion(t *testing.T) {
 
 type keyLine struct{ PublicKey, Z32, Seed string }
 
+// The program ends with the status that it should.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	if o := run(t, "frobnicate"); o.status != statusUsage || o.stdout != "" || !strings.Contains(o.stderr, "frobnicate") {
+		t.Errorf("%+v", o)
+	}
+	if o := run(t, "--help").ok(t); !strings.Contains(o.stdout, "Usage:") {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestKeygen(t *testing.T) {
+	t.Parallel()
 	var fresh, again keyLine
 	run(t, "keygen", "--json").decode(t, &fresh)
 	if len(fresh.PublicKey) != 64 || len(fresh.Z32) != 52 || len(fresh.Seed) != 64 {

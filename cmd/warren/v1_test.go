@@ -76,11 +76,4 @@ func TestV1(t *testing.T) {
 	if pong.ID != nodes[1].ID || pong.From.Port != nodes[1].Port {
 		t.Errorf("%+v", pong)
 	}
-
-	if o := run(t, "v1", "query", loop, "--bootstrap=127.0.0.1:9", "--command=values", target); o.status != 1 || !strings.Contains(o.stderr, "no nodes responded") {
-		t.Errorf("a network that is not there: %+v", o)
-	}
-	if o := run(t, "v1", "ping", loop, "127.0.0.1:9"); o.status != 1 || !strings.Contains(o.stderr, "127.0.0.1:9") {
-		t.Errorf("a node that is not there: %+v", o)
-	}
 }
