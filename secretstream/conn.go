@@ -64,7 +64,8 @@ var (
 // Config says how a stream behaves. The zero value is ready for use.
 type Config struct {
 	// KeepAlive is how long the sending side may be silent before an empty
-	// message is sent; 0 means for ever. While it is set, and afterwards, empty
+	// message is sent, up to a fiftieth earlier so that many connections do it
+	// together; 0 means for ever. While it is set, and afterwards, empty
 	// messages from the peer are taken for keep-alives and not shown.
 	KeepAlive time.Duration
 	// SkipEmpty hides empty messages from ReadMessage without KeepAlive.

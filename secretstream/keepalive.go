@@ -6,6 +6,17 @@ import (
 	"time"
 )
 
+// keepAliveTicks is how many ticks a period has. Keep-alives are sent on the
+// ticks of the wall clock, up to one early, so that those of many connections
+// share their wake-ups, here and at the peer.
+const keepAliveTicks = 50
+
+// untilTick is how long it is to the last tick that is no later than in d.
+func untilTick(d, period time.Duration) time.Duration {
+	at := time.Now().Add(d).UnixNano()
+	return d - time.Duration(at%int64(max(period/keepAliveTicks, 1)))
+}
+
 // keepAlive sends an empty message when nothing was written for a while. A
 // write only notes the time; the timer finds out when it fires.
 type keepAlive struct {
@@ -38,7 +49,7 @@ func (c *Conn) SetKeepAlive(d time.Duration) {
 	}
 	k.last.Store(int64(time.Since(k.epoch)))
 	k.period.Store(int64(d))
-	k.timer = time.AfterFunc(d, c.keepAliveDue)
+	k.timer = time.AfterFunc(untilTick(d, d), c.keepAliveDue)
 }
 
 // wrote notes that something was sent.
@@ -56,7 +67,7 @@ func (c *Conn) keepAliveDue() {
 		return
 	}
 	wait := period
-	if silent := time.Since(k.epoch) - time.Duration(k.last.Load()); silent < period {
+	if silent := time.Since(k.epoch) - time.Duration(k.last.Load()); silent < period-period/keepAliveTicks {
 		wait = period - silent
 	} else if c.out.mu.TryLock() { // otherwise something is being sent
 		if c.out.ready(c.raw) == nil {
@@ -72,7 +83,7 @@ func (c *Conn) keepAliveDue() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.timer != nil {
-		k.timer.Reset(wait)
+		k.timer.Reset(untilTick(wait, period))
 	}
 }
 

@@ -164,3 +164,37 @@ func TestHandshakeTimeout(t *testing.T) {
 		}
 	})
 }
+
+// Connections that have been silent since about the same time say so together,
+// never late.
+func TestKeepAlivesTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const period = 5 * time.Second
+		var raws []*script
+		for range 10 {
+			_, _, raw, _ := scripted(t, Config{KeepAlive: period})
+			raw.written()
+			raws = append(raws, raw)
+			time.Sleep(7 * time.Millisecond)
+		}
+		began := time.Now()
+		for round := range 3 {
+			sent := 0
+			moments := 0
+			for time.Since(began) < time.Duration(round+1)*period {
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				before := sent
+				for _, raw := range raws {
+					sent += len(raw.written())
+				}
+				if sent > before {
+					moments++
+				}
+			}
+			if sent != len(raws)*frameOverhead || moments > 2 {
+				t.Errorf("round %d: %d bytes at %d moments", round, sent, moments)
+			}
+		}
+	})
+}
