@@ -121,6 +121,17 @@ func TestWaitRead(t *testing.T) {
 			t.Fatalf("%d bytes, %v", len(m), err)
 		}
 	}
+	// Read holds nothing beyond what it has not returned yet.
+	if err := a.WriteMessage([]byte("ab")); err != nil {
+		t.Fatal(err)
+	}
+	raw.put(rawA.written())
+	for _, want := range []string{"a", "b"} {
+		p := make([]byte, 1)
+		if _, err := b.Read(p); err != nil || string(p) != want || (b.in.buf != nil) != (want == "a") {
+			t.Fatalf("read %q, %v; holds a buffer: %v", p, err, b.in.buf != nil)
+		}
+	}
 	raw.end(io.EOF)
 	if m, err := b.ReadMessage(); err != io.EOF {
 		t.Fatalf("%x, %v", m, err)

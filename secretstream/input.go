@@ -76,8 +76,17 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 		n += m
 		// Another message only if that takes no waiting.
 		if n == len(p) || !c.in.frameIsHere() || c.next() != nil {
+			c.in.rest()
 			return n, nil
 		}
+	}
+}
+
+// rest gives an empty buffer back until there is something to read: nobody
+// knows when Read is called next.
+func (in *input) rest() {
+	if in.wait != nil && !in.filled && in.lo == in.hi && len(in.plain) == 0 {
+		in.release()
 	}
 }
 
