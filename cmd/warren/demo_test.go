@@ -21,7 +21,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if o := run(t, "demo").ok(t); strings.Count(o.stdout, "\n") != len(demoSteps) {
+	if o := execute(t, "demo").ok(t); strings.Count(o.stdout, "\n") != len(demoSteps) {
 		t.Errorf("%s", o.stdout)
 	}
 }

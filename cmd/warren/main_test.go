@@ -70,7 +70,9 @@ func command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, program, args...)
 }
 
-// run runs the program to its end.
+// run runs a command to its end, within this process: starting many processes is
+// slow, above all with the race detector. Long-running commands, and what main
+// itself does, are tested with the built program (start, execute).
 func run(t *testing.T, args ...string) outcome { return runWith(t, "", args...) }
 
 // runWith is run with something on stdin.
@@ -78,9 +80,23 @@ func runWith(t *testing.T, stdin string, args ...string) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
+	var out, errOut bytes.Buffer
+	a := &app{stdin: strings.NewReader(stdin), stdout: &out, stderr: &errOut}
+	status := a.run(ctx, args)
+	if ctx.Err() != nil {
+		t.Fatalf("warren %q did not end: %s%s", args, out.String(), errOut.String())
+	}
+	return outcome{out.String(), errOut.String(), status, args}
+}
+
+// execute is run with the built program.
+func execute(t *testing.T, args ...string) outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
 	cmd := command(ctx, args...)
 	var out, errOut bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
+	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("warren %q: %v", args, err)
@@ -89,18 +105,6 @@ func runWith(t *testing.T, stdin string, args ...string) outcome {
 		t.Fatalf("warren %q did not end: %s%s", args, out.String(), errOut.String())
 	}
 	return outcome{out.String(), errOut.String(), cmd.ProcessState.ExitCode(), args}
-}
-
-// inside runs the program within the test's own process, for what ends before
-// anything is sent.
-func inside(t *testing.T, args ...string) outcome {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	var out, errOut bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut}
-	status := a.run(ctx, args)
-	return outcome{out.String(), errOut.String(), status, args}
 }
 
 // ok says that the run must have succeeded, with nothing to say about it.

@@ -156,7 +156,7 @@ func TestMainlineUsage(t *testing.T) {
 		{"--state", []string{"node", "--state", program}},
 		{"--bootstrap", []string{"node", "--bootstrap", "x:y"}},
 	} {
-		o := inside(t, append([]string{"mainline"}, tt.args...)...)
+		o := run(t, append([]string{"mainline"}, tt.args...)...)
 		if o.status != 2 || o.stdout != "" || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, tt.names) {
 			t.Errorf("%q: status %d, want 2 and one line that names %s:\n%s%s", tt.args, o.status, tt.names, o.stdout, o.stderr)
 		}

@@ -91,11 +91,11 @@ func TestUsageErrors(t *testing.T) {
 		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1"}},
 		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1", "nowhere"}},
 	} {
-		o := inside(t, tt.args...)
+		o := run(t, tt.args...)
 		if o.status != 2 || o.stdout != "" || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, tt.names) {
 			t.Errorf("warren %q: status %d, want 2 and one line that names %s:\n%s%s", tt.args, o.status, tt.names, o.stdout, o.stderr)
 		}
-		o = inside(t, append([]string{"--json"}, tt.args...)...)
+		o = run(t, append([]string{"--json"}, tt.args...)...)
 		var failure struct {
 			Error string
 			Ms    *float64
@@ -129,7 +129,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	var visit func(path []string)
 	visit = func(path []string) {
-		o := inside(t, append(path, "--help")...).ok(t)
+		o := run(t, append(path, "--help")...).ok(t)
 		if !strings.Contains(o.stdout, "Usage:") || len(strings.Split(o.stdout, "\n")[0]) < 10 {
 			t.Errorf("warren %q --help:\n%s", path, o.stdout)
 		}
@@ -163,11 +163,11 @@ func subcommands(help string) (names []string) {
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	var v struct{ Version, Go, Commit string }
-	run(t, "version", "--json").decode(t, &v)
+	execute(t, "version", "--json").decode(t, &v)
 	if v.Version == "" || v.Go != runtime.Version() || v.Commit == "" {
 		t.Errorf("%+v", v)
 	}
-	if o := run(t, "version").ok(t); !strings.HasPrefix(o.stdout, "warren ") {
+	if o := execute(t, "version").ok(t); !strings.HasPrefix(o.stdout, "warren ") {
 		t.Errorf("%q", o.stdout)
 	}
 }
@@ -177,10 +177,10 @@ type keyLine struct{ PublicKey, Z32, Seed string }
 // The program ends with the status that it should.
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	if o := run(t, "frobnicate"); o.status != statusUsage || o.stdout != "" || !strings.Contains(o.stderr, "frobnicate") {
+	if o := execute(t, "frobnicate"); o.status != statusUsage || o.stdout != "" || !strings.Contains(o.stderr, "frobnicate") {
 		t.Errorf("%+v", o)
 	}
-	if o := run(t, "--help").ok(t); !strings.Contains(o.stdout, "Usage:") {
+	if o := execute(t, "--help").ok(t); !strings.Contains(o.stdout, "Usage:") {
 		t.Errorf("%+v", o)
 	}
 }
