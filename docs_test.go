@@ -221,3 +221,25 @@ func typeName(e ast.Expr) string {
 	}
 	return "?"
 }
+
+// The list of examples is complete.
+func TestListOfExamples(t *testing.T) {
+	list, err := os.ReadFile("examples/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders, err := os.ReadDir("examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range folders {
+		if link := "](" + f.Name() + ")"; f.IsDir() && f.Name() != "internal" && !strings.Contains(string(list), link) {
+			t.Errorf("examples/README.md does not list %s", f.Name())
+		}
+	}
+	for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(string(list), -1) {
+		if _, err := os.Stat(filepath.Join("examples", m[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/warren-dht/warren/examples/internal/printed"
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/hyperdhttest"
 	"github.com/warren-dht/warren/vnet"
@@ -18,7 +18,7 @@ import (
 type visitor struct {
 	key   hyperdht.PublicKey
 	says  *io.PipeWriter
-	heard output
+	heard printed.Buffer
 	done  chan error
 }
 
@@ -85,22 +85,4 @@ func TestRoom(t *testing.T) {
 			}
 		}
 	})
-}
-
-// output collects what is printed.
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/warren-dht/warren/examples/internal/printed"
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/hyperdhttest"
 	"github.com/warren-dht/warren/vnet"
@@ -39,13 +39,13 @@ func TestSendAndResume(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		net := hyperdhttest.StartVirtual(t, 6)
-		sent, bar, done := new(output), new(output), make(chan error, 1)
+		sent, bar, done := new(printed.Buffer), new(printed.Buffer), make(chan error, 1)
 		go func() { done <- run(t.Context(), sent, slowHost(net), options{send: source, bar: bar}) }()
 		time.Sleep(time.Minute)
 		code := regexp.MustCompile(`[0-9a-f]{64}`).FindString(sent.String())
 
 		// Whoever has another code does not even get an answer.
-		var got output
+		var got printed.Buffer
 		o := options{receive: strings.Repeat("1", 64), output: target, bar: io.Discard}
 		if err := run(t.Context(), &got, slowHost(net), o); err == nil {
 			t.Error("a wrong code fetches the file")
@@ -121,22 +121,4 @@ func TestOtherPart(t *testing.T) {
 	if got, err := os.ReadFile(target); err != nil || string(got) != "the second version" {
 		t.Errorf("%q, %v", got, err)
 	}
-}
-
-// output collects what is printed.
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

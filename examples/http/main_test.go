@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/warren-dht/warren/examples/internal/printed"
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/hyperdhttest"
 	"github.com/warren-dht/warren/vnet"
@@ -30,7 +30,7 @@ func TestServeAndFetch(t *testing.T) {
 			return net.Config(hyperdht.Config{Network: net.Internet.NAT(vnet.Cone).Host()})
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		served, done := new(output), make(chan error, 1)
+		served, done := new(printed.Buffer), make(chan error, 1)
 		go func() { done <- run(ctx, served, home(), options{serve: folder}) }()
 		time.Sleep(time.Minute)
 		url := regexp.MustCompile(`http://[0-9a-f]{64}/`).FindString(served.String())
@@ -71,22 +71,4 @@ func TestKeyFile(t *testing.T) {
 	if _, err := loadKey(file); err == nil {
 		t.Error("nonsense is a key")
 	}
-}
-
-// output collects what is printed.
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

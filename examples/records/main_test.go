@@ -5,11 +5,11 @@ import (
 	"errors"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/warren-dht/warren/examples/internal/printed"
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/hyperdhttest"
 )
@@ -24,9 +24,9 @@ const (
 func TestMirror(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := hyperdhttest.StartVirtual(t, 5)
-		start := func(o options) (out *output, stop func()) {
+		start := func(o options) (out *printed.Buffer, stop func()) {
 			ctx, cancel := context.WithCancel(t.Context())
-			out = new(output)
+			out = new(printed.Buffer)
 			done := make(chan error, 1)
 			o.every = 12 * time.Hour
 			go func() { done <- run(ctx, out, net.Config(hyperdht.Config{}), o) }()
@@ -54,7 +54,7 @@ func TestMirror(t *testing.T) {
 		time.Sleep(60 * time.Hour)
 		get := func(key, want string) {
 			t.Helper()
-			var out output
+			var out printed.Buffer
 			err := run(t.Context(), &out, net.Config(hyperdht.Config{}), options{get: key})
 			if want == "" && !errors.Is(err, hyperdht.ErrNotFound) || want != "" && err != nil || out.String() != want {
 				t.Errorf("%q, %v, want %q", &out, err, want)
@@ -73,22 +73,4 @@ func TestMirror(t *testing.T) {
 			}
 		}
 	})
-}
-
-// output collects what is printed.
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/warren-dht/warren/examples/internal/printed"
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/hyperdhttest"
 	"github.com/warren-dht/warren/udp"
@@ -26,8 +26,8 @@ func TestEverythingIsRelayed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				net := hyperdhttest.StartVirtual(t, 8)
 				ctx, stop := context.WithCancel(t.Context())
-				start := func(cfg hyperdht.Config, o options) (out *output, key string, done chan error) {
-					out, done = new(output), make(chan error, 1)
+				start := func(cfg hyperdht.Config, o options) (out *printed.Buffer, key string, done chan error) {
+					out, done = new(printed.Buffer), make(chan error, 1)
 					go func() { done <- run(ctx, out, net.Config(cfg), o) }()
 					time.Sleep(time.Minute)
 					return out, regexp.MustCompile(`[0-9a-f]{64}`).FindString(out.String()), done
@@ -35,7 +35,7 @@ func TestEverythingIsRelayed(t *testing.T) {
 				relayed, relayKey, relayDone := start(hyperdht.Config{}, options{serve: true})
 				_, key, echoDone := start(hyperdht.Config{Network: where(net.Internet)}, options{echo: true, through: relayKey})
 
-				var out output
+				var out printed.Buffer
 				cfg := net.Config(hyperdht.Config{Network: where(net.Internet)})
 				if err := run(ctx, &out, cfg, options{through: relayKey, key: key, say: "hello"}); err != nil {
 					t.Error(err)
@@ -55,22 +55,4 @@ func TestEverythingIsRelayed(t *testing.T) {
 			})
 		})
 	}
-}
-
-// output collects what is printed.
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
