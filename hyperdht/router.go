@@ -60,14 +60,22 @@ func (r *router) handshake(req *dhtrpc.Request) {
 			req.Reply(nil, dhtrpc.WithoutToken())
 			return
 		}
-		r.there(req, to, announced, &handshakeMessage{mode: fromRelay, noise: m.noise, peer: req.From})
+		there := handshakeMessage{mode: fromRelay, noise: m.noise, peer: req.From}
+		if r.forward(req, to, announced, there.append(nil)) {
+			r.stats.Handshakes++
+		}
 	case fromRelay:
 		to, ok := r.routes.relay(time.Now(), *req.Target)
 		if !ok || !m.peer.IsValid() {
 			r.stats.Refused++
 			return
 		}
-		r.there(req, to, true, &handshakeMessage{mode: fromSecondRelay, noise: m.noise, peer: m.peer, relay: req.From})
+		// The answer does not come back through us: we do not note who asked,
+		// which is anybody whom the sender names.
+		second := handshakeMessage{mode: fromSecondRelay, noise: m.noise, peer: m.peer, relay: req.From}
+		if sendable(to) && req.Relay(to, second.append(nil)) == nil {
+			r.stats.Handshakes++
+		}
 	case fromServer:
 		back := handshakeMessage{mode: reply, noise: m.noise, peer: req.From}
 		if r.back(req, m.peer, back.append(nil)) {
@@ -75,14 +83,6 @@ func (r *router) handshake(req *dhtrpc.Request) {
 		}
 	default:
 		r.stats.Refused++
-	}
-}
-
-// there forwards a handshake on its way to the server. The destination is a
-// server that announced itself here, or else the sender's choice.
-func (r *router) there(req *dhtrpc.Request, to netip.AddrPort, announced bool, m *handshakeMessage) {
-	if r.forward(req, to, announced, m.peer, m.append(nil)) {
-		r.stats.Handshakes++
 	}
 }
 
@@ -100,7 +100,7 @@ func (r *router) holepunch(req *dhtrpc.Request) {
 			to, announced = m.peer, announced && m.peer.Addr() == to.Addr()
 		}
 		there := holepunchMessage{mode: fromRelay, id: m.id, payload: m.payload, peer: req.From}
-		if r.forward(req, to, announced, req.From, there.append(nil)) {
+		if r.forward(req, to, announced, there.append(nil)) {
 			r.stats.Holepunches++
 		}
 	case fromRelay:
@@ -119,8 +119,9 @@ func (r *router) holepunch(req *dhtrpc.Request) {
 	}
 }
 
-// forward passes a request on towards a server, for the client that asked.
-func (r *router) forward(req *dhtrpc.Request, to netip.AddrPort, announced bool, client netip.AddrPort, value []byte) bool {
+// forward passes a client's request on towards a server: one that announced
+// itself here, or else whom the client names.
+func (r *router) forward(req *dhtrpc.Request, to netip.AddrPort, announced bool, value []byte) bool {
 	if !sendable(to) || !announced && !mayReach(req.From, to) {
 		r.stats.Refused++
 		return false
@@ -130,7 +131,7 @@ func (r *router) forward(req *dhtrpc.Request, to netip.AddrPort, announced bool,
 		r.stats.Limited++
 		return false
 	}
-	r.asked.note(now, req.TID, client)
+	r.asked.note(now, req.TID, req.From)
 	return req.Relay(to, value) == nil
 }
 
