@@ -55,9 +55,19 @@ func (r *RelayServer) client(c *Conn) {
 	defer c.Close()
 	mux := protomux.New(c)
 	key := c.RemotePublicKey()
-	if _, err := r.blind.Accept(mux, key[:], c.Path().Remote.Addr()); err != nil {
+	session, err := r.blind.Accept(mux, key[:], c.Path().Remote.Addr())
+	if err != nil {
 		return
 	}
+	// A session that is over, as one that was idle too long, takes its
+	// connection with it.
+	r.listener.node.wg.Go(func() {
+		select {
+		case <-session.Done():
+		case <-c.Done():
+		}
+		c.Close()
+	})
 	if err := mux.Run(); err != nil && err != net.ErrClosed {
 		r.listener.node.cfg.Logger.Debug("hyperdht: relay client left", "key", key, "err", err)
 	}
