@@ -13,7 +13,7 @@ import (
 // localAddrs are a node's addresses on the local network, for peers in the same
 // one (spec §8.1). Safe for concurrent use.
 type localAddrs struct {
-	mu   sync.Mutex
+	mu   sync.Mutex          // held while a test runs: each takes a socket
 	good map[netip.Addr]bool // outcome of the self-test
 }
 
@@ -44,21 +44,22 @@ func (l *localAddrs) list(n *Node) []netip.AddrPort {
 // tested returns those of list that this host can reach itself at.
 func (l *localAddrs) tested(ctx context.Context, n *Node) []netip.AddrPort {
 	list := l.list(n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return slices.DeleteFunc(list, func(a netip.AddrPort) bool {
 		if a.Addr().IsLoopback() {
 			return false
 		}
-		l.mu.Lock()
 		good, known := l.good[a.Addr()]
-		l.mu.Unlock()
-		if !known {
-			good = selfTest(ctx, n.cfg.Network, a.Addr())
-			l.mu.Lock()
+		if known {
+			return !good
+		}
+		good = selfTest(ctx, n.cfg.Network, a.Addr())
+		if ctx.Err() == nil { // else it was cut short
 			if l.good == nil || len(l.good) > 64 {
 				l.good = map[netip.Addr]bool{}
 			}
 			l.good[a.Addr()] = good
-			l.mu.Unlock()
 		}
 		return !good
 	})
