@@ -104,6 +104,7 @@ func (a *app) dial(ctx context.Context, node *hyperdht.Node, key noise.PublicKey
 		return nil, fmt.Errorf("connect to %s: %w%s", a.keyText(key), stopCause(ctx, err), advice(err))
 	}
 	took := time.Since(start)
+	a.log.Info("connected", "remotePublicKey", a.keyText(key), "path", conn.Path().Kind.String(), "remote", conn.Path().Remote.String(), "took", took)
 	hash := conn.HandshakeHash()
 	path := conn.Path()
 	a.event(struct {

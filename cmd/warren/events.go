@@ -1,9 +1,40 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
+
+	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/hyperdht"
 )
+
+// logEvents logs what happens to a node, until it is closed: at info what an
+// operator cares about, at debug the nodes that come and go, too. The channel is
+// closed after the last event.
+func (a *app) logEvents(node *hyperdht.Node) <-chan struct{} {
+	done := make(chan struct{})
+	if !a.log.Enabled(context.Background(), slog.LevelInfo) {
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		for e := range node.Events(context.Background()) {
+			level := slog.LevelInfo
+			if e.Kind == dhtrpc.EventNodeAdded || e.Kind == dhtrpc.EventNodeRemoved {
+				level = slog.LevelDebug
+			}
+			var attrs []slog.Attr
+			if e.Addr.IsValid() {
+				attrs = append(attrs, slog.String("addr", e.Addr.String()))
+			}
+			a.log.LogAttrs(context.Background(), level, e.Kind.String(), attrs...)
+		}
+	}()
+	return done
+}
 
 // nodeEvent prints an event of a node with the address and id that it has.
 func (a *app) nodeEvent(name string, at netip.AddrPort, id string) {

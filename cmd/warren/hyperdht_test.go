@@ -296,6 +296,40 @@ func TestListenAndConnect(t *testing.T) {
 	}
 }
 
+// Logs go to stderr, one record a line, and only what --log-level asks for.
+func TestLogs(t *testing.T) {
+	t.Parallel()
+	n := newTestNetwork(t, 4)
+	levels := func(args ...string) map[string]int {
+		o := n.run(append([]string{"find", hex32}, args...)...)
+		if o.status != 0 || strings.Count(o.stdout, "\n") != 4 {
+			t.Errorf("%+v", o)
+		}
+		count := map[string]int{}
+		for line := range strings.Lines(o.stderr) {
+			var record struct{ Time, Level, Msg, Addr string }
+			decode(t, line, &record)
+			if record.Time == "" || record.Msg == "" {
+				t.Errorf("%q", line)
+			}
+			count[record.Level]++
+		}
+		return count
+	}
+	if got := levels(); len(got) != 0 {
+		t.Errorf("without being asked: %v", got)
+	}
+	if got := levels("--log-level=info"); got["INFO"] < 3 || got["DEBUG"] != 0 { // listening, ready, close
+		t.Errorf("at info: %v", got)
+	}
+	if got := levels("--log-level=debug"); got["INFO"] < 3 || got["DEBUG"] < 4 { // four nodes
+		t.Errorf("at debug: %v", got)
+	}
+	if o := run(t, n.args("find", hex32, "--log-level=info")...); !strings.Contains(o.stderr, "level=INFO msg=ready") {
+		t.Errorf("for people: %q", o.stderr)
+	}
+}
+
 func TestListenExec(t *testing.T) {
 	t.Parallel()
 	n := newTestNetwork(t, 6)

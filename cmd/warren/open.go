@@ -79,10 +79,12 @@ func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
 		stop()
 		return nil, nil, err
 	}
+	logged := a.logEvents(node)
 	closers = append(closers, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		node.Shutdown(ctx)
+		<-logged
 	})
 	if cfg.metrics.at != "" {
 		shut, err := a.serveMetrics(cfg.metrics, node)
