@@ -74,6 +74,7 @@ var (
 	ErrPathLost = &Cause{code: "ETIMEDOUT", text: "a path was chosen, but the peer was not heard on it"}
 
 	errDisplaced      = errors.New("hyperdht: another handshake needed the slot")
+	errPanicked       = errors.New("hyperdht: the application's function panicked")
 	errTooManySockets = errors.New("hyperdht: too many sockets are open for punching")
 )
 
@@ -122,7 +123,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // Error tells on one line what was tried.
 func (e *ConnectError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "hyperdht: connecting to %s…: %s", e.Key.String()[:12], strings.TrimPrefix(e.Err.Error(), "hyperdht: "))
+	fmt.Fprintf(&b, "hyperdht: connecting to %s…: %s", e.Key.String()[:12], strings.TrimPrefix(oneLine(e.Err), "hyperdht: "))
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	switch {
 	case !e.Found && len(e.Handshakes) == 0:
@@ -153,11 +154,14 @@ func (e *ConnectError) Error() string {
 	return b.String()
 }
 
+// oneLine is an error's text without line breaks, as joined errors have some.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 func outcome(err error, ok string) string {
 	if err == nil {
 		return ok
 	}
-	s := err.Error()
+	s := oneLine(err)
 	if i := strings.LastIndex(s, ": "); i >= 0 && !errors.As(err, new(*Cause)) {
 		s = s[i+2:]
 	}
