@@ -3,6 +3,7 @@ package hyperdht
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -27,19 +28,24 @@ type DialConfig struct {
 	// RelayThrough lists blind relays; one is picked at random. The connection
 	// may start through it while a direct path is being looked for.
 	RelayThrough []PublicKey
-	// KeepAlive is how long the connection may be silent; 0 is the node's
-	// setting, negative is never.
+	// KeepAlive is how long the connection may be silent before an empty message
+	// keeps it alive; 0 is the node's setting, negative is never.
 	KeepAlive time.Duration
 	// NoLAN neither tells nor uses addresses on the local network.
 	NoLAN bool
 	// NoFastOpen waits for the peer's answer before the first punch.
 	NoFastOpen bool
-	// Holepunch, if not nil, is asked before punching starts; false aborts it.
+	// Holepunch, if not nil, is asked before punching starts; false, or a panic,
+	// aborts it. While it waits, so does Dial.
 	Holepunch func(PunchAttempt) bool
 	// ReusableSocket lets the next connections to this peer use the path of
 	// this one while it lasts, without a relay or a punch, if the peer wants
 	// that too.
 	ReusableSocket bool
+
+	// noRelay ignores the blind relay that the peer names, as when the peer is
+	// a blind relay itself: each could name another.
+	noRelay bool
 }
 
 // Dial connects to the peer with that public key, whoever and wherever it is,
@@ -63,27 +69,37 @@ func (n *Node) DialWith(ctx context.Context, key PublicKey, cfg DialConfig) (*Co
 		cfg.KeepAlive = 0
 	}
 	d := &dial{node: n, key: key, cfg: cfg, target: TargetOf(key), report: ConnectError{Key: key}}
-	living, err := n.begin()
-	var c *Conn
+	c, err := d.begin(ctx)
 	if err == nil {
-		defer n.wg.Done()
-		dialing, stop := context.WithCancelCause(ctx)
-		leave := context.AfterFunc(living, func() { stop(context.Cause(living)) })
-		d.ctx, d.living = dialing, living
-		c, err = d.run()
-		leave()
-		stop(context.Canceled)
+		n.stats.dialed.Add(1)
+		return c, nil
 	}
+	if ended := ctx.Err(); ended != nil && err == context.Cause(ctx) && !errors.Is(err, ended) {
+		err = fmt.Errorf("%w: %w", ended, err) // the caller may look for either
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.report.Elapsed = time.Since(start)
+	d.report.Err = err
+	e := d.report
+	return nil, &e
+}
+
+// begin counts the dial among the node's procedures and runs it.
+func (d *dial) begin(ctx context.Context) (*Conn, error) {
+	living, err := d.node.begin()
 	if err != nil {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.report.Elapsed = time.Since(start)
-		d.report.Err = err
-		e := d.report
-		return nil, &e
+		return nil, err
 	}
-	n.stats.dialed.Add(1)
-	return c, nil
+	defer d.node.wg.Done()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	dialing, stop := context.WithCancelCause(ctx)
+	defer stop(context.Canceled)
+	defer context.AfterFunc(living, func() { stop(context.Cause(living)) })()
+	d.ctx, d.living = dialing, living
+	return d.run()
 }
 
 // A dial is one attempt to connect. Its procedure is run; helpers that try
@@ -123,6 +139,7 @@ type dialAnswer struct {
 	server  netip.AddrPort // the server as the relay sees it
 	client  netip.AddrPort // us as the relay sees us
 	conn    udp.Conn       // the socket we asked on
+	rtt     time.Duration
 	payload noisePayload
 	result  noise.Result
 	seal    *punchSeal
@@ -130,7 +147,7 @@ type dialAnswer struct {
 
 // run makes the connection.
 func (d *dial) run() (*Conn, error) {
-	if err := d.begin(); err != nil {
+	if err := d.introduce(); err != nil {
 		return nil, err
 	}
 	answer, err := d.handshake()
@@ -146,8 +163,8 @@ func (d *dial) run() (*Conn, error) {
 	return c, err
 }
 
-// begin makes the stream and the first message.
-func (d *dial) begin() (err error) {
+// introduce makes the stream and the first message.
+func (d *dial) introduce() (err error) {
 	n := d.node
 	if d.link, err = n.newLink(d.arrived); err != nil {
 		return err
@@ -278,6 +295,7 @@ func (d *dial) handshake() (*dialAnswer, error) {
 	wg.Wait()
 	select {
 	case a := <-answers:
+		d.link.setRemote(a.payload.udx, a.rtt)
 		d.mu.Lock()
 		d.answer = a
 		d.report.Answered = true
@@ -347,8 +365,7 @@ var (
 )
 
 // attempt shakes hands through one relay (spec §5.4), from conn or, if that is
-// nil, from the socket that requests use. Whatever a relay answers is tried on a
-// copy of the handshake, so a bad one spoils nothing.
+// nil, from the socket that requests use.
 func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn) (*dialAnswer, error) {
 	n := d.node
 	if conn == nil {
@@ -372,12 +389,12 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn)
 	if err != nil || back.mode != reply {
 		return nil, errBadMessage
 	}
-	state := d.state
+	state := d.state // a copy: a bad answer spoils nothing
 	plain, err := state.ReadMessage(nil, back.noise)
 	if err != nil {
 		return nil, err
 	}
-	a := &dialAnswer{relay: relay, server: relay, client: r.To, conn: conn}
+	a := &dialAnswer{relay: relay, server: relay, client: r.To, conn: conn, rtt: r.RTT}
 	if a.relayed = back.peer.IsValid(); a.relayed {
 		a.server = back.peer
 	}
@@ -397,8 +414,21 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn)
 		return nil, ErrHandshakeInvalid
 	}
 	a.seal = newPunchSeal(sodium.KeyedSum256(a.result.Hash[:], nsPeerHolepunch[:]))
-	d.link.setRemote(a.payload.udx, r.RTT)
+	a.prune()
 	return a, nil
+}
+
+// prune takes away what the server names that we would not send to: relays of
+// its that are no public hosts, unless we have asked on a private network.
+func (a *dialAnswer) prune() {
+	if h := a.payload.holepunch; h != nil {
+		h.relays = slices.DeleteFunc(h.relays, func(r relayInfo) bool {
+			return !mayReach(a.relay, r.relay) || !sendable(r.peer)
+		})
+	}
+	a.payload.relayAddresses = slices.DeleteFunc(a.payload.relayAddresses, func(x netip.AddrPort) bool {
+		return !mayReach(a.relay, x)
+	})
 }
 
 // Requests that a relay passes on, and whose answers it passes back, need four

@@ -33,7 +33,9 @@ func planDial(a *dialAnswer, open bool, locals []netip.AddrPort) (p dialPlan) {
 	case !a.relayed:
 		p.direct = a.relay
 	case a.payload.firewall == nat.Open || viaRelay && !punchable:
-		p.direct = a.server
+		if mayReach(a.relay, a.server) {
+			p.direct = a.server
+		}
 		for _, addr := range a.payload.addresses4 {
 			if sendable(addr) && !isBogon(addr.Addr()) {
 				p.direct = addr
@@ -80,9 +82,9 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 	if early != nil {
 		d.attach(early.conn, early.from, n.kindOf(early.conn, early.from))
 	}
-	ways := newWays(ctx, cancel, d.link.attached)
+	ways := newWays(cancel, d.link.attached)
 	relay := d.relay
-	if r := a.payload.relayThrough; r != nil {
+	if r := a.payload.relayThrough; r != nil && !d.cfg.noRelay {
 		relay = relayChoice{key: r.publicKey, token: r.token, initiator: false}
 	} else {
 		relay.initiator = true

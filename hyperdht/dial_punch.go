@@ -90,7 +90,7 @@ func (x *dialPunch) run(ctx context.Context) error {
 		x.puncher.openTowards(x.server, lowTTL)
 	}
 	own, addrs := x.puncher.local()
-	if f := x.cfg.Holepunch; f != nil && !f(attemptOf(own, addrs, x.puncher.view())) {
+	if !x.node.agrees(x.cfg.Holepunch, own, addrs, x.puncher.view()) {
 		return x.abort(ctx, ErrPunchRefused)
 	}
 	if err := x.punch(ctx, probe.in.token); err != nil {

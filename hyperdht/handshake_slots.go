@@ -7,9 +7,12 @@ import (
 )
 
 // handshakeSlots bounds the incoming handshakes under way on a node, over all
-// its listeners. When all slots are taken, a newcomer displaces the oldest one
-// of the source that holds most, unless the newcomer's own source does: so one
-// source cannot shut out the others. Safe for concurrent use.
+// its listeners, and those of one source: the host that a message comes from,
+// which is a relay unless the client asks us directly. When the slots are taken,
+// those of the source that holds most give way, and among them those of the
+// client that holds most, the oldest first; but not if that is the newcomer
+// himself. So no source can shut out the others, and no client the others that
+// come through the same relay. Safe for concurrent use.
 type handshakeSlots struct {
 	mu             sync.Mutex
 	max, perSource int
@@ -18,8 +21,8 @@ type handshakeSlots struct {
 }
 
 type slot struct {
-	source netip.Addr
-	since  time.Time
+	source, client netip.Addr
+	since          time.Time
 }
 
 func (s *handshakeSlots) init(max, perSource int) {
@@ -30,32 +33,50 @@ func (s *handshakeSlots) init(max, perSource int) {
 
 // take gives h a slot. If another one had to make room it is returned, to be
 // aborted.
-func (s *handshakeSlots) take(now time.Time, h *serverHandshake, source netip.Addr) (displaced *serverHandshake, ok bool) {
+func (s *handshakeSlots) take(now time.Time, h *serverHandshake, source, client netip.Addr) (displaced *serverHandshake, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !isBogon(source) && s.bySource[source] >= s.perSource {
-		return nil, false
-	}
-	if len(s.used) >= s.max {
-		most := source
-		for a, n := range s.bySource {
-			if n > s.bySource[most] {
-				most = a
+	sourceFull := !isBogon(source) && s.bySource[source] >= s.perSource
+	if sourceFull || len(s.used) >= s.max {
+		from := source
+		if !sourceFull {
+			for a, n := range s.bySource {
+				if n > s.bySource[from] {
+					from = a
+				}
 			}
 		}
-		if most == source {
+		if displaced = s.victim(from, source, client); displaced == nil {
 			return nil, false
-		}
-		for x, sl := range s.used {
-			if sl.source == most && (displaced == nil || sl.since.Before(s.used[displaced].since)) {
-				displaced = x
-			}
 		}
 		s.release(displaced)
 	}
-	s.used[h] = slot{source, now}
+	s.used[h] = slot{source, client, now}
 	s.bySource[source]++
 	return displaced, true
+}
+
+// victim is the handshake that gives way among those that came from a source,
+// nil if none has to give way to that newcomer.
+func (s *handshakeSlots) victim(from, source, client netip.Addr) (oldest *serverHandshake) {
+	byClient := make(map[netip.Addr]int)
+	var most netip.Addr
+	for _, sl := range s.used {
+		if sl.source == from {
+			if byClient[sl.client]++; byClient[sl.client] > byClient[most] {
+				most = sl.client
+			}
+		}
+	}
+	if from == source && byClient[most] <= byClient[client]+1 {
+		return nil // it would only change places
+	}
+	for h, sl := range s.used {
+		if sl.source == from && sl.client == most && (oldest == nil || sl.since.Before(s.used[oldest].since)) {
+			oldest = h
+		}
+	}
+	return oldest
 }
 
 // free gives h's slot back, if it has one.

@@ -42,7 +42,7 @@ type link struct {
 	peerKeepsRelay         bool          // it can fall back to the relay, as we can
 	opening                time.Duration // to wait before the first word
 	upgradedAt, fellBackAt time.Time
-	onEnd                  func() // may be nil
+	onEnd                  []func()
 }
 
 // newLink makes a link with a new raw stream, whose Accept hook is accept.
@@ -62,7 +62,7 @@ func (l *link) end() {
 	l.node.links.remove(l)
 	l.mu.Lock()
 	l.ended = true
-	sockets, relay, f := l.sockets, l.relay, l.onEnd
+	sockets, relay, hooks := l.sockets, l.relay, l.onEnd
 	l.sockets, l.relay, l.onEnd = nil, nil, nil
 	l.mu.Unlock()
 	for _, s := range sockets {
@@ -71,18 +71,17 @@ func (l *link) end() {
 	if relay != nil {
 		relay.close()
 	}
-	if f != nil {
+	for _, f := range hooks {
 		f()
 	}
 }
 
-// atEnd makes f run when the stream is over, in a goroutine of its own; at once
-// if it is over already. For one f.
+// atEnd makes f run when the stream is over; at once if it is over already.
 func (l *link) atEnd(f func()) {
 	l.mu.Lock()
 	ended := l.ended
 	if !ended {
-		l.onEnd = f
+		l.onEnd = append(l.onEnd, f)
 	}
 	l.mu.Unlock()
 	if ended {
@@ -120,6 +119,8 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 	defer l.mu.Unlock()
 	p := Path{Kind: kind, Local: conn.LocalAddr(), Remote: remote}
 	switch {
+	case kind == PathPunched && !l.hold(conn):
+		return false
 	case l.conn == nil:
 		if l.raw.Connect(conn, l.remoteID, remote, udx.ConnectOptions{RTT: cmp.Or(l.rtt, defaultRTT)}) != nil {
 			return false
@@ -177,6 +178,10 @@ func (l *link) arrived(conn udp.Conn, from netip.AddrPort, kind PathKind) bool {
 	switch {
 	case l.relay != nil && l.relay.carries(conn, from):
 		return true
+	case l.established && l.path.Kind != PathRelayed && l.raw.SinceReceived() < migrateAfter:
+		return false
+	case kind == PathPunched && !l.hold(conn):
+		return false
 	case l.conn == nil:
 		if l.raw.Connect(conn, l.remoteID, from, udx.ConnectOptions{RTT: cmp.Or(l.rtt, time.Since(l.begun))}) == nil {
 			l.take(p, conn)
@@ -189,8 +194,6 @@ func (l *link) arrived(conn udp.Conn, from netip.AddrPort, kind PathKind) bool {
 	case !l.established:
 		l.change(p, conn)
 		return true
-	case l.raw.SinceReceived() < migrateAfter:
-		return false
 	}
 	// The peer's address has changed.
 	p.Kind = l.path.Kind
@@ -207,8 +210,24 @@ func (l *link) take(p Path, conn udp.Conn) {
 	}
 }
 
-// own makes the link hold on to the extra socket that conn is, if it is one,
-// until its stream is over.
+// hold keeps an extra socket open until the stream is over, whatever becomes of
+// its puncher. It reports whether the socket was still open. The lock is held.
+func (l *link) hold(conn udp.Conn) bool {
+	s := l.node.sockets.find(conn)
+	switch {
+	case s == nil || l.ended:
+		return false
+	case !slices.Contains(l.sockets, s):
+		if !s.retain() {
+			return false
+		}
+		l.sockets = append(l.sockets, s)
+	}
+	return true
+}
+
+// own is hold for a socket that is no longer anybody else's: it takes no more
+// punches. Other sockets than extra ones it leaves alone.
 func (l *link) own(conn udp.Conn) {
 	s := l.node.sockets.find(conn)
 	if s == nil {
@@ -217,10 +236,13 @@ func (l *link) own(conn udp.Conn) {
 	s.mute()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.ended && !slices.Contains(l.sockets, s) && s.retain() {
-		l.sockets = append(l.sockets, s)
-	}
+	l.hold(conn)
 }
+
+// provingTime is how long a peer may take to be heard on the path that was
+// chosen: UDX gives up a stream whose first packet is unacknowledged after 13 s.
+// One that acknowledges and says nothing would else keep us waiting for ever.
+const provingTime = 13 * time.Second
 
 // establish starts the encrypted stream on the link as soon as there is a path,
 // and waits until the peer was heard on it. If it fails the raw stream is
@@ -232,11 +254,16 @@ func (l *link) establish(ctx context.Context, res noise.Result, keepAlive time.D
 		l.raw.Destroy(nil)
 		return nil, context.Cause(ctx)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, provingTime, ErrPathLost)
+	defer cancel()
 	l.mu.Lock()
 	opening := l.opening
 	l.mu.Unlock()
 	if opening > 0 {
-		time.Sleep(opening)
+		select {
+		case <-time.After(opening):
+		case <-ctx.Done():
+		}
 	}
 	sec, err := secretstream.New(l.raw, res, secretstream.Config{KeepAlive: keepAlive, SkipEmpty: true})
 	if err != nil {

@@ -18,11 +18,12 @@ type ListenConfig struct {
 
 	// Allow, if not nil, is asked about everybody who connects: nil lets him
 	// in, an error keeps him out. Whoever is kept out gets no answer at all. It
-	// may wait, until ctx ends. (The reference's "firewall" says the opposite:
-	// true keeps out.)
+	// may wait until ctx ends, ten seconds later or with the listener, whose
+	// Close waits for it. One that panics keeps out, and that is logged. (The
+	// reference's "firewall" says the opposite: true keeps out.)
 	Allow func(ctx context.Context, in Incoming) error
 	// Holepunch, if not nil, is asked before a punch is answered with punches;
-	// false aborts it.
+	// false, or a panic, aborts it. It must not wait.
 	Holepunch func(PunchAttempt) bool
 	// NoHolepunch never punches: peers reach us directly, over the local
 	// network or through a relay.
@@ -34,8 +35,8 @@ type ListenConfig struct {
 	// while a direct path is being looked for; one is picked at random for each
 	// connection.
 	RelayThrough []PublicKey
-	// KeepAlive is how long a connection may be silent; 0 is the node's
-	// setting, negative is never.
+	// KeepAlive is how long a connection may be silent before an empty message
+	// keeps it alive; 0 is the node's setting, negative is never.
 	KeepAlive time.Duration
 	// Backlog is how many connections wait for Accept before further ones are
 	// dropped; 128.
@@ -83,13 +84,12 @@ type Listener struct {
 	node    *Node
 	keyPair KeyPair
 	cfg     ListenConfig
-	target  Target
 
 	announcer *announcer // nil if unannounced
 	accepted  chan *Conn
 
 	ctx    context.Context // ends with the listener
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 	gone   chan struct{}
 
@@ -132,38 +132,62 @@ func (n *Node) Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) 
 		l.cfg.KeepAlive = 0
 	}
 	l.accepted = make(chan *Conn, l.cfg.Backlog)
-	l.target = TargetOf(l.keyPair.Public)
-	l.ctx, l.cancel = context.WithCancel(n.ctx)
-	n.mu.Lock()
-	if n.closed {
-		n.mu.Unlock()
-		l.cancel()
-		return nil, ErrClosed
-	}
-	n.listeners[l] = struct{}{}
-	n.mu.Unlock()
-	taken := false
-	n.rpc.Do(func() { taken = !n.router.routes.listen(l.keyPair.Public, l) })
-	if taken {
-		n.mu.Lock()
-		delete(n.listeners, l)
-		n.mu.Unlock()
-		l.cancel()
-		return nil, ErrKeyPairInUse
-	}
-	if !l.cfg.HideLocalAddresses {
-		l.wg.Go(func() { n.localAddrs.tested(l.ctx, n) }) // warms the cache
-	}
 	if !cfg.Unannounced {
 		l.announcer = newAnnouncer(n, l.keyPair)
-		if err := l.announcer.start(ctx); err != nil {
-			forced, cancel := context.WithCancel(context.Background())
-			cancel()
-			l.Shutdown(forced)
-			return nil, err
-		}
+	}
+	l.ctx, l.cancel = context.WithCancelCause(n.ctx)
+	if err := l.register(); err != nil {
+		l.cancel(err)
+		return nil, err
+	}
+	if !l.cfg.HideLocalAddresses {
+		n.wg.Go(func() { n.localAddrs.tested(l.ctx, n) }) // before handshakes need it
+	}
+	if err := l.announce(ctx); err != nil {
+		forced, cancel := context.WithCancel(context.Background())
+		cancel()
+		l.Shutdown(forced)
+		return nil, err
 	}
 	return l, nil
+}
+
+// register makes the listener its node's: from now on it may be closed with the
+// node, and hears of handshakes.
+func (l *Listener) register() error {
+	n := l.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	ok := false
+	n.rpc.Do(func() { ok = n.router.routes.listen(l.keyPair.Public, l) })
+	if !ok {
+		return ErrKeyPairInUse
+	}
+	n.listeners[l] = struct{}{}
+	return nil
+}
+
+// announce makes the first announcement and keeps it up from then on.
+func (l *Listener) announce(ctx context.Context) error {
+	if l.announcer == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
+	l.announcer.round(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && !l.suspended {
+		l.announcer.resume()
+	}
+	return nil
 }
 
 // Accept returns the next connection whose peer has proved its key. It returns
@@ -238,9 +262,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	n := l.node
-	n.rpc.Do(func() { n.router.routes.unlisten(l.keyPair.Public) })
-	l.cancel()
+	l.cancel(ErrClosed)
 	l.dropHandshakes(ErrClosed)
 	if l.announcer != nil {
 		l.announcer.stop(ctx)
@@ -255,7 +277,16 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 		}
 		break
 	}
+	l.mu.Lock()
+	for len(l.recent) > 0 {
+		l.clearOldest()
+	}
+	l.mu.Unlock()
+	// Only now may another listener have the key: what we unannounce would be
+	// missing from what it announces.
+	n := l.node
 	n.mu.Lock()
+	n.rpc.Do(func() { n.router.routes.unlisten(l.keyPair.Public) })
 	delete(n.listeners, l)
 	n.mu.Unlock()
 	close(l.gone)

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -162,6 +163,17 @@ func (n *Node) mayPunch(a netip.AddrPort) bool {
 	return mayReach(self, a)
 }
 
+// guard runs a function of the application's. If it panics that is logged: what
+// a stranger sends must not end the process.
+func (n *Node) guard(what string, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			n.cfg.Logger.Error("hyperdht: the application's function panicked", "function", what, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
 // begin counts a procedure of a caller among the node's, until it calls
 // n.wg.Done, and returns the context that it ends with. It fails if the node
 // cannot make connections now.
@@ -210,6 +222,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	n.closed = true
+	n.stopDials(ErrClosed)
 	listeners := n.listenersLocked()
 	n.mu.Unlock()
 	var wg sync.WaitGroup

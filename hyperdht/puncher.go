@@ -154,8 +154,12 @@ func (p *puncher) heard(s *punchSocket, from netip.AddrPort) {
 	}
 	if p.initiator {
 		p.won = true
+		held := s.retain() // close may come before through
 		p.mu.Unlock()
 		p.through(s, from)
+		if held {
+			s.drop()
+		}
 		return
 	}
 	// At most one answer to an address in 100 ms, so that nobody makes us
@@ -330,9 +334,10 @@ func (p *puncher) reopen() bool {
 	return own == nat.Consistent || own == nat.Open
 }
 
-// openTowards sends one punch that opens our NAT towards an address.
+// openTowards sends one punch that opens our NAT towards an address, if peers
+// may make us send there.
 func (p *puncher) openTowards(a netip.AddrPort, ttl uint8) {
-	if !sendable(a) {
+	if !p.node.mayPunch(a) {
 		return
 	}
 	p.mu.Lock()

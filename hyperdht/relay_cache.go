@@ -26,7 +26,7 @@ func (c *relayCache) get(key PublicKey) []netip.AddrPort {
 
 // put notes what a server's answer says about where it can be found.
 func (c *relayCache) put(key PublicKey, a *dialAnswer) {
-	nodes := slices.DeleteFunc(slices.Clone(a.payload.relayAddresses), func(x netip.AddrPort) bool { return !sendable(x) })
+	nodes := a.payload.relayAddresses
 	if len(nodes) == 0 && a.relayed {
 		nodes = []netip.AddrPort{a.relay}
 	}

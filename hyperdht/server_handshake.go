@@ -19,6 +19,9 @@ const (
 	handshakeClearWait = 10 * time.Second // an ended one still answers repeated messages
 	serverWait         = 10 * time.Second // for the client's next step
 	allowTime          = 10 * time.Second // for the application's Allow
+	// punchPatience is how long the punch of a connection that is behind a relay
+	// goes on without a word of the client. One that we put off waits 20 s.
+	punchPatience = 30 * time.Second
 )
 
 // Sizes of a client's first message: 96 bytes of Noise around the payload.
@@ -44,6 +47,8 @@ type serverHandshake struct {
 	cancel context.CancelCauseFunc
 	first  firstMessage
 
+	forget *time.Timer // runs when it has ended; guarded by l.mu
+
 	mu       sync.Mutex
 	waiters  []waiter // guarded until answered
 	answered bool
@@ -53,8 +58,9 @@ type serverHandshake struct {
 	// Set before the answer is given.
 	link       *link
 	seal       *punchSeal
-	puncher    *puncher // nil: no punching
-	relayToken bool     // a blind relay is in play
+	puncher    *puncher    // nil: no punching
+	relayToken bool        // a blind relay is in play
+	patience   *time.Timer // ends a punch of which the client says nothing more
 	highRound  uint64
 	messages   int           // of the client, being answered
 	aborted    bool          // the client, or our own Holepunch function, gave up
@@ -73,9 +79,10 @@ type firstMessage struct {
 
 // A waiter is a request that waits for the handshake's answer.
 type waiter struct {
-	req responder
-	m   handshakeMessage // without the noise
-	src netip.AddrPort
+	req    responder
+	mode   mode
+	client netip.AddrPort // who wants it
+	relay  netip.AddrPort // through whom it goes, unless the client asks us directly
 }
 
 // A responder is a request that can be answered: under the node's lock, or
@@ -90,8 +97,9 @@ type responder interface {
 func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 	switch m.mode {
 	case fromClient:
+		m.peer = req.From
 	case fromRelay, fromSecondRelay:
-		if !sendable(m.peer) || m.mode == fromSecondRelay && !mayReach(req.From, m.relay) {
+		if !mayReach(req.From, m.peer) || m.mode == fromSecondRelay && !mayReach(req.From, m.relay) {
 			return
 		}
 	default:
@@ -104,7 +112,10 @@ func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 	}
 	key := hash(m.noise)
 	now := time.Now()
-	w := waiter{m: handshakeMessage{mode: m.mode, peer: m.peer, relay: m.relay}, src: req.From}
+	w := waiter{mode: m.mode, client: m.peer, relay: req.From}
+	if m.mode == fromSecondRelay {
+		w.relay = m.relay
+	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,7 +141,7 @@ func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 		return
 	}
 	h := &serverHandshake{l: l, key: key, punching: make(chan struct{})}
-	displaced, ok := n.slots.take(now, h, req.From.Addr())
+	displaced, ok := n.slots.take(now, h, req.From.Addr(), m.peer.Addr())
 	if displaced != nil {
 		displaced.cancel(errDisplaced)
 	}
@@ -147,7 +158,7 @@ func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 		to: req.To, conn: req.Conn,
 	}
 	if h.first.direct {
-		h.first.client, h.first.relay = req.From, netip.AddrPort{}
+		h.first.relay = netip.AddrPort{}
 	}
 	l.handshakes[key] = h
 	h.id = l.takeSlot(h)
@@ -183,20 +194,28 @@ func (l *Listener) clear(h *serverHandshake) {
 func (l *Listener) retire(h *serverHandshake) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.recent = append(l.recent, h)
-	if len(l.recent) > maxRecent {
-		l.clear(l.recent[0])
-		l.recent[0] = nil
-		l.recent = l.recent[1:]
+	for len(l.recent) >= maxRecent {
+		l.clearOldest()
 	}
-	time.AfterFunc(handshakeClearWait, func() {
+	l.recent = append(l.recent, h)
+	// The timer of one that is cleared before its time must not hold on to it:
+	// in a flood there are many.
+	h.forget = time.AfterFunc(handshakeClearWait, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.clear(h)
-		if i := slices.Index(l.recent, h); i >= 0 {
-			l.recent = slices.Delete(l.recent, i, i+1)
+		for slices.Contains(l.recent, h) {
+			l.clearOldest()
 		}
 	})
+}
+
+// clearOldest forgets the handshake that ended first. l.mu is held.
+func (l *Listener) clearOldest() {
+	h := l.recent[0]
+	l.recent[0] = nil
+	l.recent = l.recent[1:]
+	h.forget.Stop()
+	l.clear(h)
 }
 
 // dropHandshakes aborts all that are under way.
@@ -234,18 +253,13 @@ func (h *serverHandshake) respond(w waiter) {
 	if h.via != nil {
 		opts = append(opts, dhtrpc.Via(h.via))
 	}
-	m := handshakeMessage{noise: h.answer}
-	switch w.m.mode {
-	case fromClient:
-		m.mode = reply
+	if w.mode == fromClient {
+		m := handshakeMessage{mode: reply, noise: h.answer}
 		w.req.Reply(m.append(nil), append(opts, dhtrpc.WithoutToken(), dhtrpc.WithoutCloser())...)
-	case fromRelay:
-		m.mode, m.peer = fromServer, w.m.peer
-		w.req.Relay(w.src, m.append(nil), opts...)
-	case fromSecondRelay:
-		m.mode, m.peer = fromServer, w.m.peer
-		w.req.Relay(w.m.relay, m.append(nil), opts...)
+		return
 	}
+	m := handshakeMessage{mode: fromServer, noise: h.answer, peer: w.client}
+	w.req.Relay(w.relay, m.append(nil), opts...)
 }
 
 // run is the procedure: decrypt, decide, answer, find a path, prove, deliver;
@@ -277,6 +291,10 @@ func (h *serverHandshake) finishPunch(c *Conn) {
 	if p == nil {
 		return
 	}
+	h.mu.Lock()
+	h.patience = time.AfterFunc(punchPatience, p.close)
+	h.mu.Unlock()
+	defer h.patience.Stop()
 	for path := c.Path(); path.Kind == PathRelayed; {
 		var err error
 		if path, err = c.NextPath(p.ctx, path); err != nil {
@@ -348,10 +366,14 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return nil, ErrServerIncompatible
 	}
 
-	if h.link, err = n.newLink(h.arrived); err != nil {
+	link, err := n.newLink(h.arrived)
+	if err != nil {
 		return nil, err
 	}
-	h.link.setRemote(remote.udx, 0)
+	link.setRemote(remote.udx, 0)
+	h.mu.Lock()
+	h.link = link // nobody can guess the stream's id before, but may try
+	h.mu.Unlock()
 	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
@@ -420,9 +442,9 @@ func (h *serverHandshake) await(res noise.Result) (*Conn, error) {
 	return h.link.establish(ctx, res, h.l.cfg.KeepAlive)
 }
 
-// watch ends the wait: when the client takes no next step in time, when the
-// punch is over without a way through, or when the peer is not heard on the
-// path that was chosen. A relay that is being tried prolongs it.
+// watch ends the wait for a path: when the client takes no next step in time, or
+// when the punch is over without a way through. A relay that is being tried
+// prolongs it.
 func (h *serverHandshake) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	wait, grace := serverWait, time.Second // what was sent last may still arrive
 	h.mu.Lock()
@@ -433,15 +455,14 @@ func (h *serverHandshake) watch(ctx context.Context, cancel context.CancelCauseF
 	h.mu.Unlock()
 	t := time.NewTimer(wait)
 	defer t.Stop()
-	attached, punching := h.link.attached, h.punching
+	punching := h.punching
 	var punched <-chan struct{}
-	for cause := ErrHolepunchAborted; ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-attached:
-			attached, punching, punched, cause = nil, nil, nil, ErrPathLost
-			t.Reset(provingTime)
+		case <-h.link.attached:
+			return
 		case <-punching: // it bounds itself
 			punching, punched = nil, p.ctx.Done()
 			t.Stop()
@@ -449,15 +470,11 @@ func (h *serverHandshake) watch(ctx context.Context, cancel context.CancelCauseF
 			punched = nil
 			t.Reset(grace)
 		case <-t.C:
-			cancel(cause)
+			cancel(ErrHolepunchAborted)
 			return
 		}
 	}
 }
-
-// provingTime is how long a peer may take to be heard on the path that was
-// chosen: UDX gives up a stream whose first packet is unacknowledged after 13 s.
-const provingTime = 13 * time.Second
 
 // allow asks the application.
 func (h *serverHandshake) allow(key PublicKey, remote *noisePayload) error {
@@ -474,7 +491,9 @@ func (h *serverHandshake) allow(key PublicKey, remote *noisePayload) error {
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, allowTime)
 	defer cancel()
-	if err := f(ctx, in); err != nil {
+	err := errPanicked
+	h.l.node.guard("Allow", func() { err = f(ctx, in) })
+	if err != nil {
 		return err
 	}
 	return context.Cause(ctx)
@@ -502,8 +521,11 @@ func (h *serverHandshake) sameLAN(locals []netip.AddrPort, remote *noisePayload)
 // that the stream does not have yet. The client knows the stream's id only from
 // our encrypted answer.
 func (h *serverHandshake) arrived(conn udp.Conn, from netip.AddrPort) bool {
-	if !sendable(from) {
+	h.mu.Lock()
+	link := h.link
+	h.mu.Unlock()
+	if link == nil || !sendable(from) {
 		return false
 	}
-	return h.link.arrived(conn, from, h.l.node.kindOf(conn, from))
+	return link.arrived(conn, from, h.l.node.kindOf(conn, from))
 }

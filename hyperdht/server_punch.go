@@ -31,6 +31,9 @@ func (l *Listener) holepunch(req *dhtrpc.Request, m holepunchMessage) {
 		return
 	}
 	h.messages++
+	if h.patience != nil {
+		h.patience.Reset(punchPatience)
+	}
 	pending := req.Detach()
 	l.wg.Go(func() {
 		if answer, via := h.punchMessage(pending, &m, &p); answer != nil {
@@ -94,14 +97,12 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	own, addrs := p.local()
 	if (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
 		// Fast open: the client has opened its NAT towards us already.
-		if n.mayPunch(m.peer) {
-			p.answerFast(m.peer)
-		}
+		p.answerFast(m.peer)
 	}
 	out := &punchPayload{firewall: own, addresses: addrs, remoteToken: in.token}
 	if in.punching {
 		view := p.view()
-		if f := l.cfg.Holepunch; f != nil && !f(attemptOf(own, addrs, view)) {
+		if !n.agrees(l.cfg.Holepunch, own, addrs, view) {
 			h.abort(ErrPunchRefused)
 			return aborted, nil
 		}
@@ -146,6 +147,15 @@ func (h *serverHandshake) abort(err error) {
 	if !relayed {
 		h.cancel(err)
 	}
+}
+
+// agrees asks the application whether to punch; a nil f agrees.
+func (n *Node) agrees(f func(PunchAttempt) bool, own nat.Class, addrs []netip.AddrPort, remote remoteView) (ok bool) {
+	if f == nil {
+		return true
+	}
+	n.guard("Holepunch", func() { ok = f(attemptOf(own, addrs, remote)) })
+	return ok
 }
 
 func attemptOf(own nat.Class, addrs []netip.AddrPort, remote remoteView) PunchAttempt {

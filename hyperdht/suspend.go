@@ -81,10 +81,9 @@ func (l *Listener) suspend(ctx context.Context) {
 
 func (l *Listener) resume() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.suspended = false
-	closed := l.closed
-	l.mu.Unlock()
-	if l.announcer != nil && !closed {
+	if l.announcer != nil && !l.closed {
 		l.announcer.resume()
 	}
 }

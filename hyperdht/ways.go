@@ -5,11 +5,10 @@ import (
 	"sync"
 )
 
-// ways runs the several ways to a peer at once. When all have failed and the
-// link is not attached, it cancels the dial with the last failure that a way
+// ways runs the several ways to a peer at once. When all are over and the link
+// is not attached, it cancels the dial with the last failure that a way
 // returned.
 type ways struct {
-	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	attached <-chan struct{}
 	wg       sync.WaitGroup
@@ -20,8 +19,8 @@ type ways struct {
 	last    error
 }
 
-func newWays(ctx context.Context, cancel context.CancelCauseFunc, attached <-chan struct{}) *ways {
-	return &ways{ctx: ctx, cancel: cancel, attached: attached}
+func newWays(cancel context.CancelCauseFunc, attached <-chan struct{}) *ways {
+	return &ways{cancel: cancel, attached: attached, last: ErrHolepunchAborted}
 }
 
 // Go starts a way. It returns nil when it has led to a path or the dial ended.
@@ -51,7 +50,7 @@ func (w *ways) settle() {
 
 func (w *ways) check() {
 	w.mu.Lock()
-	over := w.started && w.running == 0 && w.last != nil
+	over := w.started && w.running == 0
 	err := w.last
 	w.mu.Unlock()
 	if !over {
