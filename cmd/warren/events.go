@@ -19,9 +19,10 @@ func (a *app) logEvents(node *hyperdht.Node) <-chan struct{} {
 		close(done)
 		return done
 	}
+	events := node.Events(context.Background()) // from now on
 	go func() {
 		defer close(done)
-		for e := range node.Events(context.Background()) {
+		for e := range events {
 			level := slog.LevelInfo
 			if e.Kind == dhtrpc.EventNodeAdded || e.Kind == dhtrpc.EventNodeRemoved {
 				level = slog.LevelDebug
