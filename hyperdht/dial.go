@@ -116,6 +116,7 @@ type dial struct {
 	// repetitions by it.
 	state noise.HandshakeState // after the first message
 	first []byte
+	open  bool // it says that we are open to the world, so the server comes to us
 	link  *link
 	relay relayChoice // ours; the server's wins
 
@@ -175,6 +176,7 @@ func (d *dial) introduce() (err error) {
 		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, reusable: d.cfg.ReusableSocket},
 	}
 	if open, ok := n.openAddr(); ok {
+		d.open = true
 		p.firewall = nat.Open
 		p.addresses4 = append(p.addresses4, open)
 	}

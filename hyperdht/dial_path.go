@@ -69,12 +69,11 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 	n := d.node
 	ctx, cancel := context.WithCancelCause(d.living)
 	detach := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
-	_, open := n.openAddr()
 	var locals []netip.AddrPort
 	if !d.cfg.NoLAN {
 		locals = n.localAddrs.list(n)
 	}
-	plan := planDial(a, open, locals)
+	plan := planDial(a, d.open, locals)
 
 	d.mu.Lock()
 	early := d.early
