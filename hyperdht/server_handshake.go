@@ -332,37 +332,17 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return nil, err
 	}
 
-	out := noisePayload{version: payloadVersion, secretStream: 1}
+	out, locals := h.describe()
 	switch {
 	case remote.version != payloadVersion:
 		out.err = wireVersionMismatch
 	case remote.udx == nil:
 		out.err = wireAborted
 	}
-	open, isOpen := n.openAddr()
-	if isOpen {
-		out.firewall = nat.Open
-		out.addresses4 = append(out.addresses4, open)
-	}
-	var locals []netip.AddrPort
-	if !l.cfg.HideLocalAddresses {
-		locals = n.localAddrs.tested(h.ctx, n)
-		out.addresses4 = append(out.addresses4, locals...)
-	}
-	if l.announcer != nil {
-		out.relayAddresses = l.announcer.Relays()
-		if len(out.relayAddresses) == 0 {
-			out.relayAddresses = nil
-		}
-	}
-	if !isOpen {
-		out.holepunch = &holepunchInfo{id: h.id}
-		if l.announcer != nil {
-			out.holepunch.relays = l.announcer.relayInfos()
-		}
-	}
 	if out.err != wireOK {
-		h.answerWith(&state, &out, nil)
+		if msg, err := state.WriteMessage(nil, out.append(nil)); err == nil {
+			h.give(msg, nil)
+		}
 		return nil, ErrServerIncompatible
 	}
 
@@ -402,28 +382,12 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	h.mu.Unlock()
 
 	if remote.firewall == nat.Open || h.first.direct {
-		n.stats.punchesOpen.Add(1)
-		conn := n.rpc.Conn()
-		if h.first.direct {
-			conn = h.first.conn
-		}
-		kind := PathDirect
-		if n.sockets.find(conn) != nil {
-			kind = PathPunched
-		}
 		h.give(answer, nil)
-		h.link.attach(conn, h.first.client, kind)
+		h.attach()
 	} else {
 		var via udp.Conn
-		if !isOpen && !l.cfg.NoHolepunch {
-			if p, err := n.newPuncher(h.ctx, false, nat.Unknown, nil); err == nil {
-				h.mu.Lock()
-				h.puncher = p
-				h.mu.Unlock()
-				if !h.sameLAN(locals, &remote) { // else it may not be needed
-					via = p.socket().Conn
-				}
-			}
+		if out.firewall != nat.Open && !l.cfg.NoHolepunch {
+			via = h.preparePunch(h.sameLAN(locals, &remote))
 		}
 		h.give(answer, via)
 		if h.relayToken {
@@ -432,6 +396,63 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		}
 	}
 	return h.await(res)
+}
+
+// describe is what we say about ourselves, but for the stream and the blind
+// relay, and our addresses on the local network if we tell them.
+func (h *serverHandshake) describe() (out noisePayload, locals []netip.AddrPort) {
+	l, n := h.l, h.l.node
+	out = noisePayload{version: payloadVersion, secretStream: 1}
+	open, isOpen := n.openAddr()
+	if isOpen {
+		out.firewall = nat.Open
+		out.addresses4 = append(out.addresses4, open)
+	} else {
+		out.holepunch = &holepunchInfo{id: h.id}
+	}
+	if !l.cfg.HideLocalAddresses {
+		locals = n.localAddrs.tested(h.ctx, n)
+		out.addresses4 = append(out.addresses4, locals...)
+	}
+	if l.announcer != nil {
+		out.relayAddresses = l.announcer.Relays()
+		if !isOpen {
+			out.holepunch.relays = l.announcer.relayInfos()
+		}
+	}
+	return out, locals
+}
+
+// attach goes straight to a client that is open to the world or asks directly.
+func (h *serverHandshake) attach() {
+	n := h.l.node
+	n.stats.punchesOpen.Add(1)
+	conn := n.rpc.Conn()
+	if h.first.direct {
+		conn = h.first.conn
+	}
+	kind := PathDirect
+	if n.sockets.find(conn) != nil {
+		kind = PathPunched
+	}
+	h.link.attach(conn, h.first.client, kind)
+}
+
+// preparePunch opens a socket to punch from, if there is room for one, and
+// returns it if the answer has to leave from it. A client in the same local
+// network may not need it.
+func (h *serverHandshake) preparePunch(sameLAN bool) udp.Conn {
+	p, err := h.l.node.newPuncher(h.ctx, false, nat.Unknown, nil)
+	if err != nil {
+		return nil
+	}
+	h.mu.Lock()
+	h.puncher = p
+	h.mu.Unlock()
+	if sameLAN {
+		return nil
+	}
+	return p.socket().Conn
 }
 
 // await waits for a path and for the peer's proof on it.
@@ -497,13 +518,6 @@ func (h *serverHandshake) allow(key PublicKey, remote *noisePayload) error {
 		return err
 	}
 	return context.Cause(ctx)
-}
-
-// answerWith gives an answer that refuses.
-func (h *serverHandshake) answerWith(state *noise.HandshakeState, out *noisePayload, via udp.Conn) {
-	if msg, err := state.WriteMessage(nil, out.append(nil)); err == nil {
-		h.give(msg, via)
-	}
 }
 
 // sameLAN reports whether the client seems to be in our local network: it shows
