@@ -102,6 +102,11 @@ func run(ctx context.Context, out io.Writer, network udp.Network, o options) err
 		return err
 	}
 	defer bob.Close()
+	for _, peer := range []*hyperdht.Node{alice, bob} {
+		if err := peer.Ready(ctx); err != nil {
+			return err
+		}
+	}
 	if err := greet(ctx, out, alice, bob); err != nil {
 		return err
 	}
