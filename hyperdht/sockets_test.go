@@ -31,8 +31,10 @@ func TestSocketPool(t *testing.T) {
 		t.Fatalf("one socket too many: %v", err)
 	}
 	carrying := all[0]
-	if !carrying.retain() || !carrying.retain() {
-		t.Fatal("an open socket cannot be retained")
+	for range 2 { // by two streams
+		if !carrying.retain() {
+			t.Fatal("an open socket cannot be retained")
+		}
 	}
 	carrying.release() // its puncher ends
 	all[1].release()
