@@ -220,6 +220,9 @@ func (d *dial) arrived(conn udp.Conn, from netip.AddrPort) bool {
 // asked too.
 const handshakeStagger = 200 * time.Millisecond
 
+// knownHeadStart is how long known nodes may take before others are looked for.
+const knownHeadStart = 100 * time.Millisecond
+
 // handshake finds nodes that know the peer and shakes hands through them, two
 // at a time and one more each time that they take long, until one answer is
 // good (spec §5.3).
@@ -272,6 +275,12 @@ func (d *dial) handshake() (*dialAnswer, error) {
 				}
 			}
 		})
+	}
+	if len(known) > 0 { // they will do, as a rule; the query is for when they do not
+		select {
+		case <-ctx.Done():
+		case <-time.After(knownHeadStart):
+		}
 	}
 	queryErr := d.find(ctx, known, func(relay netip.AddrPort) bool {
 		d.mu.Lock()
@@ -339,7 +348,7 @@ func (d *dial) knownRelays() []netip.AddrPort {
 // find queries for nodes that hold the peer's announcement and yields each,
 // until yield returns false or ctx ends.
 func (d *dial) find(ctx context.Context, seeds []netip.AddrPort, yield func(netip.AddrPort) bool) error {
-	q := d.node.rpc.Query(dhtrpc.Message{Command: cmdFindPeer, Target: (*dhtrpc.ID)(&d.target)}, dhtrpc.QueryOptions{Nodes: seeds, Retries: 3})
+	q := d.node.rpc.Query(dhtrpc.Message{Command: cmdFindPeer, Target: (*dhtrpc.ID)(&d.target)}, dhtrpc.QueryOptions{Nodes: seeds, Retries: 3, EndsEarly: true})
 	for r, err := range q.Replies(ctx) {
 		if err != nil {
 			if ctx.Err() != nil {
