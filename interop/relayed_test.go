@@ -64,7 +64,7 @@ func TestRelayedWithJavaScript(t *testing.T) {
 					conn, err := client.DialWith(ctx, hyperdht.PublicKey(server.PublicKey), hyperdht.DialConfig{
 						NoLAN: true, RelayThrough: []hyperdht.PublicKey{key},
 						NoFastOpen: upgrade,
-						Holepunch:  func(hyperdht.PunchAttempt) bool { time.Sleep(time.Second); return true },
+						Holepunch:  func(hyperdht.PunchAttempt) bool { time.Sleep(2 * time.Second); return true },
 					})
 					if err != nil {
 						t.Fatal(err)
@@ -77,7 +77,7 @@ func TestRelayedWithJavaScript(t *testing.T) {
 					l, err := server.Listen(t.Context(), hyperdht.ListenConfig{
 						HideLocalAddresses: true, NoHolepunch: !upgrade,
 						RelayThrough: []hyperdht.PublicKey{key},
-						Holepunch:    func(hyperdht.PunchAttempt) bool { time.Sleep(time.Second); return true },
+						Holepunch:    func(hyperdht.PunchAttempt) bool { time.Sleep(2 * time.Second); return true },
 					})
 					if err != nil {
 						t.Fatal(err)
