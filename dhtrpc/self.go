@@ -1,5 +1,7 @@
 package dhtrpc
 
+import "net/netip"
+
 // NodeID returns the id of the node that serves the request; ok is false while
 // it is ephemeral. It is for handlers, which must not call [Node.ID]: many
 // applications serve some commands only while they have an id, and some have
@@ -9,4 +11,14 @@ func (r *Request) NodeID() (id ID, ok bool) {
 		return ID{}, false
 	}
 	return r.core.table.Own(), true
+}
+
+// Knows reports whether a node with that address is in the routing table, for
+// handlers.
+func (r *Request) Knows(a netip.AddrPort) bool {
+	if r.core == nil {
+		return false
+	}
+	n := r.core.table.Get(IDOf(a))
+	return n != nil && n.Addr == a
 }
