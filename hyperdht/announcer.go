@@ -46,12 +46,14 @@ type announcer struct {
 
 	rounds, empty, heals atomic.Uint64
 
-	mu       sync.Mutex     // guards everything below
-	current  []relayNode    // that accepted the last announcement
-	former   [2][]relayNode // of the two rounds before it
-	closest  []netip.AddrPort
-	stopLoop context.CancelFunc // nil while it does not run
-	ended    chan struct{}      // closed when the loop has ended
+	mu        sync.Mutex       // guards everything below
+	current   []relayNode      // that accepted the last announcement
+	former    [2][]relayNode   // of the two rounds before it
+	asked     []netip.AddrPort // by the round under way; they may hold the announcement already
+	announced bool             // a round has been accepted
+	closest   []netip.AddrPort
+	stopLoop  context.CancelFunc // nil while it does not run
+	ended     chan struct{}      // closed when the loop has ended
 }
 
 // A relayNode is a node that holds our announcement.
@@ -162,11 +164,13 @@ func (a *announcer) relayInfos() []relayInfo {
 }
 
 // isRelay reports whether an address is that of a relay of the last three
-// rounds.
+// rounds, or of the one under way. Before the first it may be any: those of an
+// earlier run.
 func (a *announcer) isRelay(addr netip.AddrPort) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return hasRelay(a.current, addr) || hasRelay(a.former[0], addr) || hasRelay(a.former[1], addr)
+	return !a.announced || slices.Contains(a.asked, addr) ||
+		hasRelay(a.current, addr) || hasRelay(a.former[0], addr) || hasRelay(a.former[1], addr)
 }
 
 func hasRelay(relays []relayNode, addr netip.AddrPort) bool {
@@ -286,6 +290,7 @@ func (a *announcer) round(ctx context.Context) bool {
 	a.rounds.Add(1)
 	a.mu.Lock()
 	start := a.closest
+	a.asked = nil
 	a.mu.Unlock()
 	ask := dhtrpc.Message{Command: cmdFindPeer, Target: (*dhtrpc.ID)(&a.target)}
 	closest, _ := a.node.walk(ctx, ask, func(o *dhtrpc.QueryOptions) { o.Nodes = start }, nil)
@@ -302,12 +307,14 @@ func (a *announcer) round(ctx context.Context) bool {
 		}
 	}
 	if len(relays) == 0 {
+		a.asked = nil
 		a.mu.Unlock()
 		a.empty.Add(1)
 		return false
 	}
 	last := a.current
 	a.former[1], a.former[0], a.current = a.former[0], last, relays
+	a.asked, a.announced = nil, true
 	a.mu.Unlock()
 	dropped := slices.DeleteFunc(slices.Clone(last), func(r relayNode) bool { return hasRelay(relays, r.Addr) })
 	a.unannounce(ctx, dropped)
@@ -347,6 +354,11 @@ func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (
 // announceTo announces to one node. The record names no relays: that node is
 // the one that forwards.
 func (a *announcer) announceTo(ctx context.Context, node dhtrpc.Contact, token *[32]byte) (r relayNode, ok bool) {
+	a.mu.Lock()
+	if !slices.Contains(a.asked, node.Addr) {
+		a.asked = append(a.asked, node.Addr)
+	}
+	a.mu.Unlock()
 	reply, err := a.node.commitTo(ctx, node, token,
 		announceCommit(cmdAnnounce, a.target, announcement{peer: &peerRecord{key: a.key}}, a.signer))
 	if err != nil || reply.From != node.Addr {

@@ -103,10 +103,11 @@ func (x *dialPunch) run(ctx context.Context) error {
 	return ErrHolepunchAborted
 }
 
-// through reports whether the link has a path that is not the relay's.
+// through reports whether there is a way to the peer that is not the relay's: the
+// link has one, or is about to.
 func (x *dialPunch) through() bool {
 	p, ok := x.link.current()
-	return ok && p.Kind != PathRelayed && p.Kind != PathLAN
+	return ok && p.Kind != PathRelayed && p.Kind != PathLAN || x.puncher.hasWon()
 }
 
 // probe is the probe round (spec §5.6).

@@ -5,50 +5,43 @@ import (
 	"time"
 )
 
-// forwards remembers which clients' requests were passed on lately. A ring: the
-// newest displace the oldest.
-type forwards struct {
-	ring []forward
+// A recent remembers what happened lately. A ring: the newest displace the
+// oldest.
+type recent[K comparable] struct {
+	ring []recentEvent[K]
 	next int
-	at   map[forwardKey]time.Time
+	at   map[K]time.Time
 }
 
-type forwardKey struct {
-	tid    uint16
-	client netip.AddrPort
-}
-
-type forward struct {
-	key forwardKey
+type recentEvent[K comparable] struct {
+	key K
 	at  time.Time
 }
 
-const (
-	maxForwards = 8192
-	forwardTime = 15 * time.Second // requests give up after 4 s; servers may take their time
-)
+// maxRecentEvents bounds a recent.
+const maxRecentEvents = 8192
 
-func (f *forwards) note(now time.Time, tid uint16, client netip.AddrPort) {
-	k := forwardKey{tid, client}
+func (f *recent[K]) note(now time.Time, k K) {
 	if f.at == nil {
-		f.at = map[forwardKey]time.Time{}
+		f.at = map[K]time.Time{}
 	}
-	if len(f.ring) < maxForwards {
-		f.ring = append(f.ring, forward{k, now})
+	if len(f.ring) < maxRecentEvents {
+		f.ring = append(f.ring, recentEvent[K]{k, now})
 	} else {
 		old := f.ring[f.next]
 		if f.at[old.key].Equal(old.at) { // else it was noted again later
 			delete(f.at, old.key)
 		}
-		f.ring[f.next] = forward{k, now}
-		f.next = (f.next + 1) % maxForwards
+		f.ring[f.next] = recentEvent[K]{k, now}
+		f.next = (f.next + 1) % maxRecentEvents
 	}
 	f.at[k] = now
 }
 
-func (f *forwards) has(now time.Time, tid uint16, client netip.AddrPort) bool {
-	at, ok := f.at[forwardKey{tid, client}]
-	return ok && now.Sub(at) < forwardTime
+// has reports whether k was noted within the time.
+func (f *recent[K]) has(now time.Time, k K, within time.Duration) bool {
+	at, ok := f.at[k]
+	return ok && now.Sub(at) < within
 }
 
 // A hostBudget allows each host some messages a second, counted in windows of

@@ -168,21 +168,21 @@ func plain(t *testing.T, v any) (out any) {
 	return out
 }
 
-// comparable writes the vectors' fields as ours: IPv6 addresses in their short
+// diffable writes the vectors' fields as ours: IPv6 addresses in their short
 // form, and without the version of the udx part, which nobody checks and we do
 // not keep (what we write is compared as bytes).
-func comparable(v any) any {
+func diffable(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, x := range v {
-			v[k] = comparable(x)
+			v[k] = diffable(x)
 		}
 		if _, isUDX := v["reusableSocket"]; isUDX {
 			delete(v, "version")
 		}
 	case []any:
 		for i, x := range v {
-			v[i] = comparable(x)
+			v[i] = diffable(x)
 		}
 	case string:
 		if a, err := netip.ParseAddrPort(v); err == nil {
@@ -206,7 +206,7 @@ func TestMessageVectors(t *testing.T) {
 				t.Errorf("%s (%s): %v", v.ID, v.Note, err)
 				continue
 			}
-			if d := cmp.Diff(comparable(plain(t, v.Fields)), plain(t, got)); d != "" {
+			if d := cmp.Diff(diffable(plain(t, v.Fields)), plain(t, got)); d != "" {
 				t.Errorf("%s (%s): (-want +got)\n%s", v.ID, v.Note, d)
 			}
 			if v.DecodeOnly {

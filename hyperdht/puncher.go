@@ -174,6 +174,13 @@ func (p *puncher) heard(s *punchSocket, from netip.AddrPort) {
 	s.punch(from, 0)
 }
 
+// hasWon reports whether the initiator has heard a punch.
+func (p *puncher) hasWon() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.won
+}
+
 // sample asks four nodes at which address they see the socket (spec §7.2), and
 // two more each time that sampleStagger passes without a result, eight in all.
 func (p *puncher) sample(s *punchSocket, class *nat.Classifier) {
@@ -477,10 +484,13 @@ func (p *puncher) probePorts(host netip.Addr) {
 	}
 }
 
-// birthday punches to one address from many sockets, each of which our NAT maps
-// to another port: the first round opens them, the later ones are to get
-// through.
+// birthday opens our NAT towards one address from many sockets, each of which it
+// maps to another port, and keeps it open until a probe of the peer gets
+// through. No punch of ours is to arrive: it would come unasked, and where that
+// makes the peer's NAT suspicious (spec §16.1) no probe to its source could
+// follow.
 func (p *puncher) birthday(to netip.AddrPort) {
+	start := time.Now()
 	p.openTowards(to, lowTTL)
 	for {
 		p.mu.Lock()
@@ -505,24 +515,17 @@ func (p *puncher) birthday(to netip.AddrPort) {
 		p.mu.Unlock()
 		s.punch(to, lowTTL)
 	}
-	if !p.pause(100 * time.Millisecond) {
-		return
-	}
 	p.mu.Lock()
 	sockets := slices.Clone(p.all)
 	p.mu.Unlock()
-	for i := range randomProbes {
-		var ttl uint8
-		if i < len(sockets) {
-			ttl = lowTTL
+	for i := 0; time.Since(start) < birthdayTime; i++ {
+		if !p.pause(birthdayPace) {
+			return
 		}
 		p.mu.Lock()
 		p.stats.Sent++
 		p.mu.Unlock()
-		sockets[i%len(sockets)].punch(to, ttl)
-		if !p.pause(randomPace) {
-			return
-		}
+		sockets[i%len(sockets)].punch(to, lowTTL)
 	}
 }
 

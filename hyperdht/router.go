@@ -14,16 +14,35 @@ const maxForwardValue = 1200
 // A router handles PEER_HANDSHAKE and PEER_HOLEPUNCH, which every node passes
 // on for others (spec §4). Forwarding keeps no state that an answer depends on:
 // the way back is written in the messages. What it does keep is a short memory
-// of the requests it passed on, so that it cannot be made to send "answers" to
-// somebody who asked nothing.
+// of who asked and who answered, so that it cannot be made to send anything to
+// somebody who has nothing to do with it.
 //
 // Guarded by the dhtrpc node's lock, like every handler's state.
 type router struct {
-	routes *routeTable
-	asked  forwards
-	budget hostBudget
-	stats  RouterStats
+	routes   *routeTable
+	asked    recent[askedKey]
+	answered recent[answeredKey]
+	budget   hostBudget
+	stats    RouterStats
 }
+
+// An askedKey is a request that was passed on, an answeredKey a server that has
+// answered one: it may do so from another address than it announced.
+type (
+	askedKey struct {
+		tid    uint16
+		client netip.AddrPort
+	}
+	answeredKey struct {
+		target Target
+		server netip.AddrPort
+	}
+)
+
+const (
+	askedTime    = 15 * time.Second // requests give up after 6 s; servers may take their time
+	answeredTime = 2 * time.Minute  // punching may be put off several times
+)
 
 // RouterStats counts what a node did for others' connections.
 type RouterStats struct {
@@ -53,15 +72,15 @@ func (r *router) handshake(req *dhtrpc.Request) {
 	}
 	switch m.mode {
 	case fromClient:
-		to, announced := r.routes.relay(time.Now(), *req.Target)
+		to, ok := r.routes.relay(time.Now(), *req.Target)
 		if m.relay.IsValid() {
-			to, announced = m.relay, false
-		} else if !announced {
+			to, ok = m.relay, r.mayName(req, m.relay)
+		} else if !ok {
 			req.Reply(nil, dhtrpc.WithoutToken())
 			return
 		}
 		there := handshakeMessage{mode: fromRelay, noise: m.noise, peer: req.From}
-		if r.forward(req, to, announced, there.append(nil)) {
+		if r.forward(req, to, ok, there.append(nil)) {
 			r.stats.Handshakes++
 		}
 	case fromRelay:
@@ -95,12 +114,16 @@ func (r *router) holepunch(req *dhtrpc.Request) {
 	}
 	switch m.mode {
 	case fromClient:
-		to, announced := r.routes.relay(time.Now(), *req.Target)
+		// A server punches from other ports than it announces from, and behind
+		// some NATs that is another address.
+		now := time.Now()
+		to, ok := r.routes.relay(now, *req.Target)
 		if m.peer.IsValid() {
-			to, announced = m.peer, announced && m.peer.Addr() == to.Addr()
+			ok = ok && m.peer.Addr() == to.Addr() || r.answered.has(now, answeredKey{*req.Target, m.peer}, answeredTime)
+			to = m.peer
 		}
 		there := holepunchMessage{mode: fromRelay, id: m.id, payload: m.payload, peer: req.From}
-		if r.forward(req, to, announced, there.append(nil)) {
+		if r.forward(req, to, ok, there.append(nil)) {
 			r.stats.Holepunches++
 		}
 	case fromRelay:
@@ -119,27 +142,36 @@ func (r *router) holepunch(req *dhtrpc.Request) {
 	}
 }
 
-// forward passes a client's request on towards a server: one that announced
-// itself here, or else whom the client names.
-func (r *router) forward(req *dhtrpc.Request, to netip.AddrPort, announced bool, value []byte) bool {
-	if !sendable(to) || !announced && !mayReach(req.From, to) {
-		r.stats.Refused++
+// mayName reports whether a client may choose the next relay: a node that we
+// know of, and not too often.
+func (r *router) mayName(req *dhtrpc.Request, relay netip.AddrPort) bool {
+	if !mayReach(req.From, relay) || !req.Knows(relay) {
 		return false
 	}
-	now := time.Now()
-	if !announced && !r.budget.take(now, req.From.Addr()) {
+	if !r.budget.take(time.Now(), req.From.Addr()) {
 		r.stats.Limited++
 		return false
 	}
-	r.asked.note(now, req.TID, req.From)
+	return true
+}
+
+// forward passes a client's request on towards a server, if it may.
+func (r *router) forward(req *dhtrpc.Request, to netip.AddrPort, may bool, value []byte) bool {
+	if !may || !sendable(to) {
+		r.stats.Refused++
+		return false
+	}
+	r.asked.note(time.Now(), askedKey{req.TID, req.From})
 	return req.Relay(to, value) == nil
 }
 
 // back passes an answer on to the client, if the client asked through us.
 func (r *router) back(req *dhtrpc.Request, client netip.AddrPort, value []byte) bool {
-	if !client.IsValid() || !r.asked.has(time.Now(), req.TID, client) {
+	now := time.Now()
+	if !client.IsValid() || !r.asked.has(now, askedKey{req.TID, client}, askedTime) {
 		r.stats.Refused++
 		return false
 	}
+	r.answered.note(now, answeredKey{*req.Target, req.From})
 	return req.Reply(value, dhtrpc.To(client), dhtrpc.WithoutToken(), dhtrpc.WithoutCloser()) == nil
 }

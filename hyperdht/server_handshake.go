@@ -69,12 +69,13 @@ type serverHandshake struct {
 
 // A firstMessage is what a handshake begins with, and how it came.
 type firstMessage struct {
-	noise  []byte
-	direct bool           // not through a relay
-	client netip.AddrPort // as the relay, or we, see it
-	relay  netip.AddrPort
-	to     netip.AddrPort // our address as the sender of the request sees it
-	conn   udp.Conn       // the socket it came in on
+	noise   []byte
+	direct  bool           // not through a relay
+	client  netip.AddrPort // as the relay, or we, see it
+	relay   netip.AddrPort
+	vouched bool           // client is whence it came, and not only said to be
+	to      netip.AddrPort // our address as the sender of the request sees it
+	conn    udp.Conn       // the socket it came in on
 }
 
 // A waiter is a request that waits for the handshake's answer.
@@ -99,7 +100,8 @@ func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 	case fromClient:
 		m.peer = req.From
 	case fromRelay, fromSecondRelay:
-		if !mayReach(req.From, m.peer) || m.mode == fromSecondRelay && !mayReach(req.From, m.relay) {
+		// The second of two relays names the first, which may be anybody.
+		if !mayReach(req.From, m.peer) || m.mode == fromSecondRelay && !(mayReach(req.From, m.relay) && l.trusts(req.From)) {
 			return
 		}
 	default:
@@ -156,6 +158,7 @@ func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 	h.first = firstMessage{
 		noise: slices.Clone(m.noise), direct: m.mode == fromClient, client: m.peer, relay: req.From,
 		to: req.To, conn: req.Conn,
+		vouched: m.mode == fromClient || m.mode == fromRelay && l.trusts(req.From),
 	}
 	if h.first.direct {
 		h.first.relay = netip.AddrPort{}
@@ -163,6 +166,13 @@ func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
 	l.handshakes[key] = h
 	h.id = l.takeSlot(h)
 	l.wg.Go(h.run)
+}
+
+// trusts reports whether what a node says about whence a message came is to be
+// believed: those that we have announced to. Whoever else says that he passes
+// something on may want us to send to somebody who did not ask.
+func (l *Listener) trusts(relay netip.AddrPort) bool {
+	return l.announcer != nil && l.announcer.isRelay(relay)
 }
 
 // takeSlot gives a handshake the lowest free handle. l.mu is held.
@@ -381,7 +391,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	h.relayToken = !relay.key.IsZero()
 	h.mu.Unlock()
 
-	if remote.firewall == nat.Open || h.first.direct {
+	if remote.firewall == nat.Open && h.first.vouched || h.first.direct {
 		h.give(answer, nil)
 		h.attach()
 	} else {

@@ -69,7 +69,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 		return aborted, nil
 	}
 	ownToken := h.seal.token(m.peer.Addr())
-	ourRelay := l.announcer != nil && l.announcer.isRelay(req.From)
+	ourRelay := l.trusts(req.From)
 	echoed := ourRelay && in.remoteToken != nil && *in.remoteToken == *ownToken
 	p.observe(req.Conn, req.To, req.From)
 	h.mu.Lock()
@@ -77,11 +77,14 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	h.highRound = min(max(h.highRound, in.round), maxRound)
 	h.mu.Unlock()
 	if newest {
-		var verified netip.Addr
-		if echoed {
-			verified = m.peer.Addr()
+		var seen, verified netip.Addr
+		if ourRelay {
+			seen = m.peer.Addr()
 		}
-		p.update(in, m.peer.Addr(), verified)
+		if echoed {
+			verified = seen
+		}
+		p.update(in, seen, verified)
 	}
 	if p.analyse() != nil {
 		return nil, nil
@@ -95,7 +98,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 		}
 	}
 	own, addrs := p.local()
-	if (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
+	if ourRelay && (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
 		// Fast open: the client has opened its NAT towards us already.
 		p.answerFast(m.peer)
 	}
