@@ -12,15 +12,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/warren-dht/warren/mainline"
+	"github.com/warren-dht/warren/store"
 )
 
 func (a *app) mainlineNodeCommand() *cobra.Command {
 	var flags mainlineFlags
-	var state string
+	var state, dir string
 	cmd := &cobra.Command{
-		Use:     "node",
-		Short:   "Run a node until it is stopped",
-		Example: `  warren mainline node --port 6881 --state dht.json`,
+		Use:   "node",
+		Short: "Run a node until it is stopped",
+		Example: `  warren mainline node --port 6881 --store /var/lib/warren-mainline
+  warren mainline node --port 6881 --state dht.json`,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := flags.config()
@@ -30,10 +32,19 @@ func (a *app) mainlineNodeCommand() *cobra.Command {
 			if cfg.State, err = loadState(state); err != nil {
 				return err
 			}
+			if dir != "" {
+				db, err := store.Open(dir, store.Options{})
+				if err != nil {
+					return fmt.Errorf("--store: %w", err)
+				}
+				defer db.Close()
+				cfg.Store = db
+			}
 			return a.mainlineServe(cmd.Context(), cfg, state)
 		},
 	}
 	flags.add(cmd, "port")
+	cmd.Flags().StringVar(&dir, "store", "", "a `directory` in which to keep what others store here")
 	cmd.Flags().StringVar(&state, "state", "", "a JSON `file` with the id, nodes and items of the last run, read first and written at the end")
 	return cmd
 }
