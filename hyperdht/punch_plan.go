@@ -18,7 +18,8 @@ const (
 // s. Its ten punches to a known address are a second apart, and it asks one
 // relay after the other.
 const (
-	birthdaySockets = 384
+	birthdaySockets = 384 // a server has to leave some for others
+	clientSockets   = 448
 	birthdayPace    = 20 * time.Millisecond // of keeping them open
 	birthdayTime    = 36 * time.Second
 	randomProbes    = 3500

@@ -491,12 +491,16 @@ func (p *puncher) probePorts(host netip.Addr) {
 // follow.
 func (p *puncher) birthday(to netip.AddrPort) {
 	start := time.Now()
+	most := birthdaySockets
+	if p.initiator {
+		most = clientSockets
+	}
 	p.openTowards(to, lowTTL)
 	for {
 		p.mu.Lock()
 		n := len(p.all)
 		p.mu.Unlock()
-		if n >= birthdaySockets {
+		if n >= most {
 			break
 		}
 		s, err := p.node.sockets.acquire(p.heard)

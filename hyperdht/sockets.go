@@ -10,7 +10,7 @@ import (
 )
 
 // maxPunchSockets bounds the sockets that a node has open for punching, over
-// all its attempts: one birthday punch takes 384. Those that carry a connection
+// all its attempts: one birthday punch takes up to 448. Those that carry a connection
 // are not among them.
 const maxPunchSockets = 480
 
