@@ -46,6 +46,9 @@ type DialConfig struct {
 	// noRelay ignores the blind relay that the peer names, as when the peer is
 	// a blind relay itself: each could name another.
 	noRelay bool
+	// pathOnly makes a connection that the peer does not hand out: what counts
+	// is the path that is found.
+	pathOnly bool
 }
 
 // Dial connects to the peer with that public key, whoever and wherever it is,
@@ -158,6 +161,9 @@ func (d *dial) run() (*Conn, error) {
 	}
 	d.node.known.put(d.key, answer)
 	c, err := d.connect(answer)
+	if err == nil && answer.payload.udx.follows && !d.cfg.pathOnly {
+		c.link.canRejoin(d.key, d.cfg)
+	}
 	if err == nil && d.cfg.ReusableSocket && answer.payload.udx.reusable {
 		d.node.reuse.put(d.key, c)
 	}
@@ -173,7 +179,7 @@ func (d *dial) introduce() (err error) {
 	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
 	p := noisePayload{
 		version: payloadVersion, secretStream: 1,
-		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, reusable: d.cfg.ReusableSocket},
+		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, pathOnly: d.cfg.pathOnly, reusable: d.cfg.ReusableSocket},
 	}
 	if open, ok := n.openAddr(); ok {
 		d.open = true

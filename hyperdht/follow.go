@@ -19,6 +19,8 @@ func (n *Node) followNetwork() {
 		if e.Kind != dhtrpc.EventNetworkChange {
 			continue
 		}
+		now := time.Now()
+		n.changed.Store(&now)
 		n.mu.Lock()
 		listeners := n.listenersLocked()
 		n.mu.Unlock()

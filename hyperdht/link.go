@@ -41,6 +41,9 @@ type link struct {
 	relay                  *relayLeg     // nil: none
 	peerKeepsRelay         bool          // it can fall back to the relay, as we can
 	opening                time.Duration // to wait before the first word
+	back                   *wayBack      // nil: we cannot dial the peer again
+	rejoining              bool
+	rejoinedAt             time.Time // when that was last over
 	upgradedAt, fellBackAt time.Time
 	onEnd                  []func()
 }

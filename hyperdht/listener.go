@@ -101,6 +101,7 @@ type Listener struct {
 	slots      []*serverHandshake            // by handle
 	replays    replayFilter
 	open       map[*Conn]struct{}
+	escorts    int // connections for the sake of their path
 	openByPeer map[PublicKey]int
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
@@ -35,6 +36,7 @@ type Node struct {
 	localAddrs    localAddrs
 	stats         counters
 	links         links
+	changed       atomic.Pointer[time.Time] // when the host's network last did; nil: never
 
 	ctx    context.Context // ends with the node
 	cancel context.CancelCauseFunc
@@ -46,6 +48,7 @@ type Node struct {
 	dialsCtx  context.Context // ends with the node, and when it is suspended
 	stopDials context.CancelCauseFunc
 	closed    bool
+	minding   bool          // mindPaths runs
 	gone      chan struct{} // closed when everything has ended
 }
 

@@ -68,8 +68,12 @@ type udxInfo struct {
 	// keepsRelay says that the sender keeps a relay to fall back to after it
 	// has moved to a direct path. A bit of ours, which the reference ignores.
 	keepsRelay bool
-	id         uint32
-	seq        uint32
+	// follows says that a server's connections follow a client to the path of
+	// another handshake, pathOnly that the client makes this one for nothing
+	// else. Bits of ours, too.
+	follows, pathOnly bool
+	id                uint32
+	seq               uint32
 }
 
 type relayThroughInfo struct {
@@ -88,6 +92,8 @@ const (
 
 	udxReusableSocket = 1
 	udxKeepsRelay     = 2
+	udxFollows        = 4
+	udxPathOnly       = 8
 )
 
 func (p *noisePayload) append(b []byte) []byte {
@@ -129,6 +135,12 @@ func (p *noisePayload) append(b []byte) []byte {
 		}
 		if u.keepsRelay {
 			features |= udxKeepsRelay
+		}
+		if u.follows {
+			features |= udxFollows
+		}
+		if u.pathOnly {
+			features |= udxPathOnly
 		}
 		b = compact.AppendUint(b, 1)
 		b = compact.AppendUint(b, features)
@@ -190,6 +202,8 @@ func parseNoisePayload(b []byte) (p noisePayload, err error) {
 		p.udx = &udxInfo{
 			reusable:   features&udxReusableSocket != 0,
 			keepsRelay: features&udxKeepsRelay != 0,
+			follows:    features&udxFollows != 0,
+			pathOnly:   features&udxPathOnly != 0,
 			id:         uint32(r.Uint()),
 			seq:        uint32(r.Uint()),
 		}

@@ -47,7 +47,8 @@ type serverHandshake struct {
 	cancel context.CancelCauseFunc
 	first  firstMessage
 
-	forget *time.Timer // runs when it has ended; guarded by l.mu
+	forget   *time.Timer // runs when it has ended; guarded by l.mu
+	pathOnly bool        // the client wants nothing but a path; run's
 
 	mu       sync.Mutex
 	waiters  []waiter // guarded until answered
@@ -285,7 +286,11 @@ func (h *serverHandshake) run() {
 		l.mu.Lock()
 		l.replays.note(time.Now(), h.key)
 		l.mu.Unlock()
-		l.deliver(c)
+		if h.pathOnly {
+			l.escort(c)
+		} else {
+			l.deliver(c)
+		}
 		h.finishPunch(c)
 	}
 	h.cancel(context.Canceled)
@@ -361,10 +366,11 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return nil, err
 	}
 	link.setRemote(remote.udx, 0)
+	h.pathOnly = remote.udx.pathOnly
 	h.mu.Lock()
 	h.link = link // nobody can guess the stream's id before, but may try
 	h.mu.Unlock()
-	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, reusable: l.cfg.ReusableSocket}
+	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, follows: true, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
 		out.relayThrough = &relayThroughInfo{publicKey: relay.key, token: relay.token}

@@ -10,7 +10,7 @@ import (
 type counters struct {
 	punchesConsistent, punchesRandom, punchesOpen, tryLater atomic.Uint64
 	relayAttempts, relaySuccesses, relayAborts              atomic.Uint64
-	upgrades, fallbacks                                     atomic.Uint64
+	upgrades, fallbacks, rejoins                            atomic.Uint64
 	dials, dialed, accepted, refused                        atomic.Uint64
 	badHandshakes, replays, limited                         atomic.Uint64
 }
@@ -32,6 +32,9 @@ type Stats struct {
 	// Relayed connections: pairings tried, made and given up, moves from a
 	// relay to a direct path and back.
 	RelayAttempts, RelaySuccesses, RelayAborts, Upgrades, Fallbacks uint64
+	// Rejoins are moves of a connection to a path that was found by dialling
+	// the peer again.
+	Rejoins uint64
 	// Extra sockets opened and closed so far.
 	SocketsAdded, SocketsRemoved uint64
 	// Streams that exist now, and incoming handshakes under way.
@@ -48,7 +51,7 @@ func (n *Node) Stats() Stats {
 		PunchesOpen: c.punchesOpen.Load(), PunchesConsistent: c.punchesConsistent.Load(),
 		PunchesRandom: c.punchesRandom.Load(), PunchesTryLater: c.tryLater.Load(),
 		RelayAttempts: c.relayAttempts.Load(), RelaySuccesses: c.relaySuccesses.Load(), RelayAborts: c.relayAborts.Load(),
-		Upgrades: c.upgrades.Load(), Fallbacks: c.fallbacks.Load(),
+		Upgrades: c.upgrades.Load(), Fallbacks: c.fallbacks.Load(), Rejoins: c.rejoins.Load(),
 		SocketsAdded: n.sockets.added.Load(), SocketsRemoved: n.sockets.removed.Load(),
 		Streams: len(n.links.list()), Handshakes: n.slots.len(),
 	}
