@@ -182,3 +182,63 @@ func TestClientWanders(t *testing.T) {
 		conn.Close()
 	})
 }
+
+// A connection between two NATs survives that either of them changes, or that
+// either end moves: the client finds the way again.
+func TestPunchedConnectionFollows(t *testing.T) {
+	type end struct {
+		router *vnet.Router
+		host   *vnet.Host
+	}
+	for _, c := range []struct {
+		name           string
+		client, server vnet.NAT
+		happen         func(w *world, client, server end)
+	}{
+		{"the client's NAT gets another address", vnet.Cone, vnet.Cone, func(_ *world, c, _ end) { c.router.SetExternal() }},
+		{"the client moves", vnet.Cone, vnet.Cone, func(w *world, c, _ end) { c.host.Move(w.Internet.NAT(vnet.Cone).Segment) }},
+		{"the client moves behind a symmetric NAT", vnet.Cone, vnet.Cone, func(w *world, c, _ end) { c.host.Move(w.Internet.NAT(vnet.Symmetric).Segment) }},
+		{"a symmetric NAT of the client forgets", vnet.Symmetric, vnet.Cone, func(_ *world, c, _ end) { c.router.Reset() }},
+		{"the server's NAT gets another address", vnet.Cone, vnet.Cone, func(_ *world, _, s end) { s.router.SetExternal() }},
+		{"the server moves", vnet.Cone, vnet.Cone, func(w *world, _, s end) { s.host.Move(w.Internet.NAT(vnet.Cone).Segment) }},
+		{"both NATs forget", vnet.Cone, vnet.Cone, func(_ *world, c, s end) { c.router.Reset(); s.router.Reset() }},
+		{"both move", vnet.Cone, vnet.Cone, func(w *world, c, s end) {
+			c.host.Move(w.Internet.NAT(vnet.Cone).Segment)
+			s.host.Move(w.Internet.NAT(vnet.Cone).Segment)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, dhtSize, func(w *world) {
+				place := func(cfg vnet.NAT) end {
+					r := w.Internet.NAT(cfg)
+					return end{r, r.Host()}
+				}
+				ce, se := place(c.client), place(c.server)
+				server, client := w.join(se.host, hyperdht.Config{RandomPunchInterval: -1}), w.join(ce.host, hyperdht.Config{RandomPunchInterval: -1})
+				l := w.serve(server, hyperdht.ListenConfig{})
+				conn, _, err := w.dial(client, l.PublicKey())
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				<-l.accepted
+				time.Sleep(time.Minute)
+				c.happen(w, ce, se)
+				start := time.Now()
+				talk(w.t, conn, 100_000, 20*time.Second)
+				w.t.Logf("talks again after %v, %v; %d rejoins", time.Since(start), conn.Path(), client.Stats().Rejoins)
+				time.Sleep(time.Minute)
+				talk(w.t, conn, 100_000, 5*time.Second)
+				if n := len(l.accepted); n != 0 {
+					w.t.Errorf("%d more connections were accepted", n)
+				}
+				conn.Close()
+				time.Sleep(time.Minute)
+				for _, n := range []*hyperdht.Node{client, server} {
+					if s := n.Stats(); s.SocketsAdded != s.SocketsRemoved || s.Streams != 0 {
+						w.t.Errorf("%d sockets and %d streams are left", s.SocketsAdded-s.SocketsRemoved, s.Streams)
+					}
+				}
+			})
+		})
+	}
+}
