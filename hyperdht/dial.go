@@ -102,7 +102,11 @@ func (d *dial) begin(ctx context.Context) (*Conn, error) {
 	defer stop(context.Canceled)
 	defer context.AfterFunc(living, func() { stop(context.Cause(living)) })()
 	d.ctx, d.living = dialing, living
-	return d.run()
+	c, err := d.run()
+	if err != nil && ctx.Err() == nil && living.Err() != nil {
+		err = context.Cause(living) // whatever it was that failed first as the node ended
+	}
+	return c, err
 }
 
 // A dial is one attempt to connect. Its procedure is run; helpers that try

@@ -23,7 +23,7 @@ func (a *app) mainlineNodeCommand() *cobra.Command {
 		Short: "Run a node until it is stopped",
 		Example: `  warren mainline node --port 6881 --store /var/lib/warren-mainline
   warren mainline node --port 6881 --state dht.json`,
-		Args:    exactly(),
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := flags.config()
 			if err != nil {
