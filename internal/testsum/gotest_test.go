@@ -100,3 +100,17 @@ func TestChoose(t *testing.T) {
 		t.Error("a stage that does not exist was chosen")
 	}
 }
+
+// What a command that succeeds says of its progress, as go does of downloads,
+// is no part of what it was asked for.
+func TestOutput(t *testing.T) {
+	for _, tt := range []struct{ script, want string }{
+		{"echo downloading >&2; echo result", "result"},
+		{"echo half; echo reason >&2; exit 1", "half\nreason"},
+	} {
+		got, err := command{dir: ".", args: []string{"sh", "-c", tt.script}}.output()
+		if got != tt.want || (err != nil) != strings.Contains(tt.script, "exit 1") {
+			t.Errorf("%q: %q, %v", tt.script, got, err)
+		}
+	}
+}

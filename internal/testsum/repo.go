@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -46,12 +47,17 @@ func (c command) start() (stdout io.Reader, wait func() error, err error) {
 	return stdout, cmd.Wait, nil
 }
 
-// output runs the command and returns what it says on both outputs.
+// output runs the command and returns what it says on its standard output, or,
+// if it fails, on both: one that succeeds may still tell there of its progress.
 func (c command) output() (string, error) {
 	cmd := c.make()
-	cmd.Stderr = nil
-	b, err := cmd.CombinedOutput()
-	return strings.TrimSpace(string(b)), err
+	var said, errors bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &errors
+	err := cmd.Run()
+	if err != nil {
+		said.Write(errors.Bytes())
+	}
+	return strings.TrimSpace(said.String()), err
 }
 
 // quiet runs the command; its output is shown only if it fails.
