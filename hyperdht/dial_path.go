@@ -73,6 +73,11 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 	if !d.cfg.NoLAN {
 		locals = n.localAddrs.list(n)
 	}
+	if !n.listensAs(d.key) {
+		// Two homes behind one carrier's NAT may use the same addresses. At ours
+		// we would ask ourselves whether the peer is there.
+		a.payload.addresses4 = slices.DeleteFunc(a.payload.addresses4, func(x netip.AddrPort) bool { return slices.Contains(locals, x) })
+	}
 	plan := planDial(a, d.open, locals)
 
 	d.mu.Lock()

@@ -107,6 +107,18 @@ type Listener struct {
 
 var _ net.Listener = (*Listener)(nil)
 
+// listensAs reports whether one of our own listeners has that key.
+func (n *Node) listensAs(key PublicKey) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for l := range n.listeners {
+		if l.keyPair.Public == key {
+			return true
+		}
+	}
+	return false
+}
+
 // Listen accepts connections to a key from now on, and announces it. It returns
 // when the first announcement is done or ctx has ended; in the latter case with
 // an error and no listener. Peers that know nodes near us can connect before.
