@@ -21,26 +21,14 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 	n := d.node
 	x := &dialPunch{dial: d, answer: a, server: a.server}
 	// The puncher outlives this function's steps but not the dial.
-	p, err := n.newPuncher(ctx, true, a.payload.firewall, func(s *punchSocket, from netip.AddrPort) {
-		d.link.own(s.Conn)
-		if d.lanTried == nil {
-			d.attach(s.Conn, from, PathPunched)
-			return
-		}
-		n.wg.Go(func() {
-			select {
-			case <-d.lanTried:
-			case <-time.After(lanHeadStart):
-			case <-ctx.Done():
-			}
-			d.attach(s.Conn, from, PathPunched)
-		})
-	})
+	p, err := n.newPuncher(ctx, true, a.payload.firewall, x.heard)
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	x.puncher = p
+	p.proven = d.link.direct
+	p.expect(a.server.Addr())
 	info := a.payload.holepunch
 	x.relay = info.relays[0]
 	for _, r := range info.relays {
@@ -87,6 +75,7 @@ func (x *dialPunch) run(ctx context.Context) error {
 	if x.relay.relay == x.answer.relay && probe.peer.IsValid() && probe.peer != x.server {
 		// The server has taken another socket.
 		x.server = probe.peer
+		x.puncher.expect(x.server.Addr())
 		x.puncher.openTowards(x.server, lowTTL)
 	}
 	own, addrs := x.puncher.local()
@@ -103,11 +92,32 @@ func (x *dialPunch) run(ctx context.Context) error {
 	return ErrHolepunchAborted
 }
 
-// through reports whether there is a way to the peer that is not the relay's: the
-// link has one, or is about to.
-func (x *dialPunch) through() bool {
-	p, ok := x.link.current()
-	return ok && p.Kind != PathRelayed && p.Kind != PathLAN || x.puncher.hasWon()
+// through reports whether the peer has proved itself on a way that is not the
+// relay's.
+func (x *dialPunch) through() bool { return x.link.direct() }
+
+// heard offers the link a way on which a punch has come. One of the local
+// network is better, if there is one. A byte from where nobody expects the peer
+// is more likely a stranger's: that way is tried if there is no other.
+func (x *dialPunch) heard(s *punchSocket, from netip.AddrPort, expected bool) {
+	if expected && x.lanTried == nil {
+		x.attach(s.Conn, from, PathPunched)
+		return
+	}
+	x.node.wg.Go(func() {
+		wait, tried := lanHeadStart, x.lanTried
+		if !expected {
+			wait, tried = reserveTime, nil
+		}
+		select {
+		case <-tried:
+		case <-time.After(wait):
+		case <-x.puncher.ctx.Done():
+		}
+		if _, ok := x.link.current(); expected || !ok {
+			x.attach(s.Conn, from, PathPunched)
+		}
+	})
 }
 
 // probe is the probe round (spec §5.6).
@@ -335,8 +345,18 @@ func (x *dialPunch) pause(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
+// provingGrace is how long a way on which the peer seems to be may take to prove
+// that, when there is no hope for another one.
+const provingGrace = 3 * time.Second
+
 // abort tells the server that we give up, and returns err.
 func (x *dialPunch) abort(ctx context.Context, err error) error {
+	if x.puncher.hasWon() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(provingGrace):
+		}
+	}
 	if ctx.Err() != nil || x.through() {
 		return nil
 	}

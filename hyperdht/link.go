@@ -148,6 +148,18 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 	return false
 }
 
+// direct reports whether the peer has proved itself and was last heard on the
+// path that the stream takes now, which is not the relay's.
+func (l *link) direct() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.established || l.path.Kind == PathRelayed {
+		return false
+	}
+	conn, from := l.raw.LastPath()
+	return conn == l.conn && from == l.path.Remote
+}
+
 // defaultRTT is the guess of a round trip when nothing is known.
 const defaultRTT = 200 * time.Millisecond
 

@@ -13,17 +13,22 @@ import (
 )
 
 // A puncher is one side of a hole punch: its sockets, what is known about the
-// NATs on both sides, and the punches. The initiator's first socket that hears
-// a punch is the one that got through; the responder answers every punch, and
-// learns the path from the stream's first packet.
+// NATs on both sides, and the punches. Where the initiator hears a punch there
+// may be a way through; the responder answers every punch, and learns the path
+// from the stream's first packet. A punch is a byte that anybody can send, so
+// the initiator goes on until the peer has proved itself, which ends the context.
 //
 // Its methods are procedures, called from the goroutine of one connection
 // attempt at a time except where noted; sockets' readers call heard.
 type puncher struct {
 	node      *Node
 	initiator bool
-	// through is called, once, when the initiator has a way through.
-	through func(s *punchSocket, peer netip.AddrPort)
+	// through is called for each way on which the initiator has heard a punch.
+	// An expected one came from a host that the peer is known to be at.
+	through func(s *punchSocket, peer netip.AddrPort, expected bool)
+	// proven, if not nil, reports whether the peer has proved itself on a way, so
+	// that no other is needed. It is set before the punches start.
+	proven func() bool
 
 	ctx    context.Context // ends with the puncher
 	cancel context.CancelCauseFunc
@@ -35,7 +40,9 @@ type puncher struct {
 	analysed chan struct{} // closed when the classifier needs no more samples
 	remote   remoteView
 	answered map[netip.AddrPort]time.Time // when the responder answered whom
-	won      bool                         // the initiator has a way through
+	hosts    []netip.Addr                 // where relays see the peer
+	heardOn  []punchedWay                 // ways that were given to through
+	won      bool                         // one of them is the expected
 	done     bool
 	reopened chan struct{} // closed when other sockets were tried; nil: not begun
 	started  bool
@@ -66,11 +73,23 @@ type remoteAddr struct {
 	verified bool
 }
 
-// maxAnsweredPunches bounds whom a responder remembers to have answered.
-const maxAnsweredPunches = 64
+// A punchedWay is where a punch was heard.
+type punchedWay struct {
+	socket   *punchSocket
+	from     netip.AddrPort
+	expected bool
+}
+
+// maxAnsweredPunches bounds whom a responder remembers to have answered,
+// maxPunchedWays the ways that an initiator tries, of those that are expected and
+// of those that are not.
+const (
+	maxAnsweredPunches = 64
+	maxPunchedWays     = 8
+)
 
 // newPuncher opens the first socket and begins to learn its address.
-func (n *Node) newPuncher(ctx context.Context, initiator bool, remote nat.Class, through func(*punchSocket, netip.AddrPort)) (*puncher, error) {
+func (n *Node) newPuncher(ctx context.Context, initiator bool, remote nat.Class, through func(*punchSocket, netip.AddrPort, bool)) (*puncher, error) {
 	p := &puncher{node: n, initiator: initiator, through: through, answered: map[netip.AddrPort]time.Time{}}
 	p.remote.class = remote
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
@@ -148,18 +167,31 @@ func (p *puncher) heard(s *punchSocket, from netip.AddrPort) {
 	now := time.Now()
 	p.mu.Lock()
 	p.stats.Heard++
-	if p.done || p.won {
+	if p.done {
 		p.mu.Unlock()
 		return
 	}
 	if p.initiator {
-		p.won = true
-		held := s.retain() // close may come before through
-		p.mu.Unlock()
-		p.through(s, from)
-		if held {
-			s.drop()
+		w := punchedWay{s, from, p.expects(from.Addr())}
+		same := 0
+		for _, old := range p.heardOn {
+			if old.socket == s && old.from == from {
+				p.mu.Unlock()
+				return
+			}
+			if old.expected == w.expected {
+				same++
+			}
 		}
+		named := slices.ContainsFunc(p.remote.addrs, func(a remoteAddr) bool { return a.addr == from })
+		if same >= maxPunchedWays && !named {
+			p.mu.Unlock()
+			return
+		}
+		p.heardOn = append(p.heardOn, w)
+		p.won = p.won || w.expected
+		p.mu.Unlock()
+		p.through(s, from, w.expected)
 		return
 	}
 	// At most one answer to an address in 100 ms, so that nobody makes us
@@ -174,7 +206,21 @@ func (p *puncher) heard(s *punchSocket, from netip.AddrPort) {
 	s.punch(from, 0)
 }
 
-// hasWon reports whether the initiator has heard a punch.
+// expect notes a host that a relay sees the peer at.
+func (p *puncher) expect(host netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.hosts, host) {
+		p.hosts = append(p.hosts, host)
+	}
+}
+
+// expects reports whether the peer is known to be at a host. The lock is held.
+func (p *puncher) expects(host netip.Addr) bool {
+	return slices.Contains(p.hosts, host) || slices.ContainsFunc(p.remote.addrs, func(a remoteAddr) bool { return a.addr.Addr() == host })
+}
+
+// hasWon reports whether the initiator has heard a punch from where the peer is.
 func (p *puncher) hasWon() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -422,8 +468,9 @@ func (p *puncher) pause(d time.Duration) bool {
 		return false
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !p.done && !p.won
+	done := p.done
+	p.mu.Unlock()
+	return !done && (p.proven == nil || !p.proven())
 }
 
 // answerFast punches to a client that has opened its NAT towards us already. A
@@ -508,7 +555,7 @@ func (p *puncher) birthday(to netip.AddrPort) {
 			break // as many as there can be
 		}
 		p.mu.Lock()
-		if p.done || p.won {
+		if p.done {
 			p.mu.Unlock()
 			s.release()
 			return
