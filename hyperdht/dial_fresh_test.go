@@ -19,15 +19,19 @@ func TestDialBeforeReady(t *testing.T) {
 		l := w.listen(server, ListenConfig{})
 		defer l.Close()
 		for wait := time.Duration(0); wait < 400*time.Millisecond; wait += 5 * time.Millisecond {
-			client := w.start(w.net.Host(), Config{})
-			accepted := w.accept(l)
-			time.Sleep(wait)
-			c, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
-			if err != nil {
-				t.Fatalf("after %v: %v", wait, err)
+			// Without a fast open it comes to a punch, at an address that has to
+			// be named.
+			for _, cfg := range []DialConfig{{}, {NoFastOpen: true}} {
+				client := w.start(w.net.Host(), Config{})
+				accepted := w.accept(l)
+				time.Sleep(wait)
+				c, err := client.DialWith(w.ctx(time.Minute), l.PublicKey(), cfg)
+				if err != nil {
+					t.Fatalf("after %v: %v", wait, err)
+				}
+				c.Close()
+				(<-accepted).Close()
 			}
-			c.Close()
-			(<-accepted).Close()
 		}
 	})
 }

@@ -322,13 +322,13 @@ func (x *dialPunch) take(s *punchSocket, e *exchange, out *punchPayload) error {
 		// The reference drops what such an answer says, and can then never
 		// punch (spec §5.7): the host is verified by it.
 		if len(e.in.addresses) > 0 {
-			p.update(&e.in, e.peer.Addr(), verified)
+			p.update(&e.in, e.peer, verified)
 		}
 		return errTryLater
 	case e.in.err != wireOK:
 		return ErrRemoteAborted
 	}
-	p.update(&e.in, e.peer.Addr(), verified)
+	p.update(&e.in, e.peer, verified)
 	return nil
 }
 

@@ -118,7 +118,8 @@ func (p *puncher) open() error {
 	p.all = slices.DeleteFunc(p.all, func(x *punchSocket) bool { return x == old })
 	p.all = append(p.all, s)
 	p.stats.Sockets++
-	p.class = nat.NewClassifier(p.node.rpc.Firewalled())
+	// Even a node that finds itself open has to name an address to be punched at.
+	p.class = nat.NewClassifier(true)
 	p.analysed = make(chan struct{})
 	class, analysed := p.class, p.analysed
 	p.mu.Unlock()
@@ -333,16 +334,21 @@ func (p *puncher) freeze() {
 	p.class.Freeze()
 }
 
-// update takes what the other side said about itself. seen is its host as a
-// relay sees it: addresses elsewhere are nobody's but strangers', unless the
+// update takes what the other side said about itself. seen is its socket as a
+// relay sees it: addresses on other hosts are nobody's but strangers', unless the
 // host was verified. verified is a host of its that something has proved; being
 // verified sticks to a host (spec §7.1).
-func (p *puncher) update(m *punchPayload, seen, verified netip.Addr) {
+func (p *puncher) update(m *punchPayload, seen netip.AddrPort, verified netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := p.remote.addrs
 	p.remote = remoteView{class: m.firewall, punching: m.punching}
-	for _, a := range m.addresses {
+	addrs := m.addresses
+	if m.firewall == nat.Open && len(addrs) == 0 && seen.IsValid() {
+		// The reference names none when it has just found out that it is open.
+		addrs = []netip.AddrPort{seen}
+	}
+	for _, a := range addrs {
 		if a.Port() == 0 && m.firewall != nat.Random || !p.node.mayPunch(netip.AddrPortFrom(a.Addr(), max(a.Port(), 1))) {
 			continue
 		}
@@ -352,7 +358,7 @@ func (p *puncher) update(m *punchPayload, seen, verified netip.Addr) {
 		ok := a.Addr() == verified || slices.ContainsFunc(was, func(x remoteAddr) bool {
 			return x.verified && x.addr.Addr() == a.Addr()
 		})
-		if ok || a.Addr() == seen {
+		if ok || a.Addr() == seen.Addr() {
 			p.remote.addrs = append(p.remote.addrs, remoteAddr{a, ok})
 		}
 	}

@@ -3,6 +3,7 @@ package hyperdht
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
 	"github.com/warren-dht/warren/nat"
@@ -77,12 +78,13 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	h.highRound = min(max(h.highRound, in.round), maxRound)
 	h.mu.Unlock()
 	if newest {
-		var seen, verified netip.Addr
+		var seen netip.AddrPort
+		var verified netip.Addr
 		if ourRelay {
-			seen = m.peer.Addr()
+			seen = m.peer
 		}
 		if echoed {
-			verified = seen
+			verified = seen.Addr()
 		}
 		p.update(in, seen, verified)
 	}
@@ -139,17 +141,30 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	return out, p.socket()
 }
 
-// abort gives up punching. Without a relay in play that ends the handshake.
+// abortGrace is how long a client that has given up punching, or that we do not
+// punch to, may take to come another way, such as over the local network.
+const abortGrace = time.Second
+
+// abort gives up punching. If no relay is in play and the client has not come
+// another way soon, that ends the handshake.
 func (h *serverHandshake) abort(err error) {
 	h.mu.Lock()
+	again := h.aborted
 	h.aborted = true
 	p := h.puncher
 	relayed := h.relayToken
 	h.mu.Unlock()
 	p.close()
-	if !relayed {
-		h.cancel(err)
+	if again || relayed {
+		return
 	}
+	time.AfterFunc(abortGrace, func() {
+		select {
+		case <-h.link.attached:
+		default:
+			h.cancel(err)
+		}
+	})
 }
 
 // agrees asks the application whether to punch; a nil f agrees.
