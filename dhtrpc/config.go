@@ -71,6 +71,9 @@ type Limits struct {
 	// Verifications are the pings under way to strangers that say they are
 	// persistent nodes; 32.
 	Verifications int
+	// Votes are the opinions of one /24 network about the node's public address
+	// that count, among the last sixteen and within half an hour; 3.
+	Votes int
 }
 
 func (l Limits) settled() Limits {
@@ -87,6 +90,7 @@ func (l Limits) settled() Limits {
 	def(&l.DelayedPingsPerHost, 16)
 	def(&l.DownHintsPerHost, 16)
 	def(&l.Verifications, 32)
+	def(&l.Votes, 3)
 	return l
 }
 

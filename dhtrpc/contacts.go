@@ -38,19 +38,20 @@ func (c *core) noteReply(conn udp.Conn, from netip.AddrPort, id *ID, to netip.Ad
 		// times only.
 		if len(c.strange) < max(1, len(c.boot)) && !slices.Contains(c.strange, from) {
 			c.strange = append(c.strange, from)
-			c.sampleNAT(to)
+			c.sampleNAT(from, to)
 		}
 		return
 	}
 	c.note(conn == c.conn(), Contact{ID: *id, Addr: from}, to)
 }
 
-// noteRequest learns from a request whose sender claims, with the right id, to
-// be persistent. The source address of a request may be forged. So a sender
-// with a public address counts for nothing before it has answered a ping; the
-// reference takes every such sender at its word, and an attacker can fill its
-// table with addresses that are not his. Others are believed, as there.
-func (c *core) noteRequest(conn udp.Conn, from Contact, to netip.AddrPort) {
+// noteUnasked learns from a request, or from the reply of another than the node
+// asked, whose sender claims, with the right id, to be persistent. The source
+// address of either may be forged. So a sender with a public address counts for
+// nothing before it has answered a ping; the reference takes every such sender
+// at its word, and an attacker can fill its table with addresses that are not
+// his. Others are believed, as there.
+func (c *core) noteUnasked(conn udp.Conn, from Contact, to netip.AddrPort) {
 	if c.cfg.Filter != nil && !c.cfg.Filter(from.Addr) {
 		return
 	}
@@ -65,7 +66,12 @@ func (c *core) noteRequest(conn udp.Conn, from Contact, to netip.AddrPort) {
 		c.stats.Refused.Limits++
 		return
 	}
-	err := c.ping(from.Addr, proofTries, func(*Reply, error) { delete(c.proving, from.Addr) })
+	err := c.ping(from.Addr, proofTries, func(_ *Reply, err error) {
+		delete(c.proving, from.Addr)
+		if err == ErrTimeout {
+			c.unproved++
+		}
+	})
 	if err == nil {
 		if c.proving == nil {
 			c.proving = map[netip.AddrPort]bool{}
@@ -87,9 +93,8 @@ func (c *core) note(sample bool, from Contact, observed netip.AddrPort) {
 		c.insert(from, observed)
 		return
 	}
-	if sample && (n.Data.sampled == 0 || c.tick-n.Data.sampled >= oldTicks) {
+	if sample && (n.Data.sampled == 0 || c.tick-n.Data.sampled >= oldTicks) && c.sampleNAT(from.Addr, observed) {
 		n.Data.sampled = c.tick
-		c.sampleNAT(observed)
 	}
 	n.Data.pinged = c.tick
 	c.table.Touch(n)
@@ -102,9 +107,8 @@ func (c *core) insert(from Contact, observed netip.AddrPort) {
 	n, result := c.table.Insert(from, e)
 	switch result {
 	case kad.Inserted:
-		if observed.IsValid() {
+		if observed.IsValid() && c.sampleNAT(from.Addr, observed) {
 			n.Data.sampled = c.tick
-			c.sampleNAT(observed)
 		}
 		c.emit(EventNodeAdded, from.Addr)
 	case kad.Full:
@@ -231,12 +235,42 @@ func (c *core) removeNode(id ID) {
 	}
 }
 
-// sampleNAT takes the address at which somebody saw us.
-func (c *core) sampleNAT(a netip.AddrPort) {
+// A vote notes which network told us our address, and when.
+type vote struct {
+	subnet netip.Prefix // invalid if it is exempt
+	tick   int32
+}
+
+// sampleNAT takes the address a at which by (the zero value: we ourselves) sees
+// us. It reports whether that counts: who has many ports of one network must not
+// become the majority.
+func (c *core) sampleNAT(by, a netip.AddrPort) bool {
 	if ip := a.Addr(); !ip.Is4() || ip.IsUnspecified() || ip.IsMulticast() {
-		return
+		return false
 	}
+	subnet, limited := kad.Subnet(by.Addr())
+	if limited {
+		votes := 0
+		for _, v := range c.votes {
+			if v.subnet == subnet && c.tick-v.tick < oldTicks {
+				votes++
+			}
+		}
+		if votes >= c.cfg.Limits.Votes {
+			return false
+		}
+	}
+	c.votes[c.voted%len(c.votes)] = vote{subnet, c.tick}
+	c.voted++
 	c.changeNAT(func() { c.nat.Add(a) })
+	return true
+}
+
+// newNAT begins anew to listen to others about our address, with a sampler that
+// may know something.
+func (c *core) newNAT(s *nat.Sampler) {
+	c.votes = [len(c.votes)]vote{}
+	c.changeNAT(func() { c.nat = s })
 }
 
 // changeNAT tells of it if the public address is another one afterwards.

@@ -357,8 +357,8 @@ func TestNATSampling(t *testing.T) {
 	}
 	// Not an address that anybody can have.
 	tc = newTestCore(t, Config{})
-	tc.c.sampleNAT(netip.MustParseAddrPort("0.0.0.0:1"))
-	tc.c.sampleNAT(netip.MustParseAddrPort("224.0.0.1:1"))
+	tc.c.sampleNAT(netip.AddrPort{}, netip.MustParseAddrPort("0.0.0.0:1"))
+	tc.c.sampleNAT(netip.AddrPort{}, netip.MustParseAddrPort("224.0.0.1:1"))
 	if tc.c.nat.Len() != 0 {
 		t.Error("an impossible address was sampled")
 	}

@@ -54,6 +54,8 @@ type core struct {
 	moved   int // ticks since our id is not that of our public address
 
 	nat     *nat.Sampler
+	votes   [16]vote         // of the last samples
+	voted   int              // samples, votes[voted%16] is overwritten next
 	strange []netip.AddrPort // id-less sources that were sampled
 	heard   map[netip.Addr]bool
 
@@ -70,7 +72,10 @@ type core struct {
 	hints   int // down hints sent in this tick
 	hinted  map[netip.Addr]int
 	proving map[netip.AddrPort]bool // strangers that are being verified
-	delayed delayedPings
+	// Verifications that timed out. Anybody can cause them, so they say nothing
+	// about our connection.
+	unproved int
+	delayed  delayedPings
 
 	health  health
 	stats   Stats

@@ -359,6 +359,147 @@ func TestReplyFactor(t *testing.T) {
 	}
 }
 
+// A flood of forged sources, none of which answers its verification, does not
+// make the node believe that it is offline.
+func TestSpoofedSourcesAndHealth(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 25)
+		victim := tn.nodes[7]
+		time.Sleep(time.Minute)
+		a := newAttacker(t, victim)
+		for i := range 1200 {
+			src := a.public()
+			id := IDOf(src)
+			a.from(src, (&request{tid: uint16(i), to: a.to, id: &id, internal: true}).append(nil))
+			time.Sleep(50 * time.Millisecond)
+			if h := victim.Health(); !h.Online || h.Degraded {
+				t.Fatalf("after %d forged requests: %+v", i+1, h)
+			}
+		}
+		if n := victim.Stats().Requests.Timeouts; n < 200 {
+			t.Errorf("%d timeouts: the test does not test", n)
+		}
+	})
+}
+
+// A node that was asked answers under the source address of another, with the
+// id that belongs to it. The other enters the table only when it has answered
+// for itself, has no say about our address, and is not among a query's closest.
+func TestRepliesUnderForgedSources(t *testing.T) {
+	tc := newTestCore(t, Config{})
+	const asked, forged = "60.0.0.1:5000", "61.0.0.1:5000"
+	var from netip.AddrPort
+	o := outgoing{to: netip.MustParseAddrPort(asked), done: func(r *Reply, err error) { from = r.From }}
+	if _, err := tc.c.request(&request{command: 1}, o, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, err := parseRequest(tc.out()[0].Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := IDOf(netip.MustParseAddrPort(forged))
+	tc.in(forged, (&reply{tid: m.tid, to: netip.MustParseAddrPort("93.184.216.34:1"), id: &id}).append(nil))
+	if from.String() != forged {
+		t.Errorf("the reply of a user command was not delivered: from %v", from)
+	}
+	if tc.c.table.Len() != 0 || tc.c.nat.Len() != 0 {
+		t.Errorf("%d nodes in the table, %d samples of our address", tc.c.table.Len(), tc.c.nat.Len())
+	}
+	tid := tc.wantRequest("a stranger is verified", cmdPing, forged)
+	tc.in(forged, pong(forged, tid, true))
+	if tc.c.table.Get(id) == nil {
+		t.Error("a stranger that has answered for itself is not in the table")
+	}
+
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 1)
+		client := tn.add(Config{Ephemeral: Always})
+		liar := tn.net.Host()
+		at := netip.AddrPortFrom(liar.Addr(), 7000)
+		conn, err := liar.Listen(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		go udp.Serve(conn, forger{client, netip.MustParseAddrPort(forged)})
+		target := id
+		q := client.Query(Message{Command: 1, Target: &target}, QueryOptions{Nodes: []netip.AddrPort{at}, OnlyClosest: true})
+		replies := 0
+		for r, err := range q.Replies(t.Context()) {
+			if err != nil || r.From.String() != forged || r.FromID == nil {
+				t.Errorf("reply %+v, error %v", r, err)
+			}
+			replies++
+		}
+		if n := len(q.Closest()); n != 0 || replies != 1 {
+			t.Errorf("%d replies, %d forged nodes among the closest", replies, n)
+		}
+	})
+}
+
+// forger answers a node's requests under the source address of another.
+type forger struct {
+	victim *Node
+	source netip.AddrPort
+}
+
+func (f forger) HandleBatch(_ udp.Conn, batch []udp.Datagram) []udp.Datagram {
+	id := IDOf(f.source)
+	for _, d := range batch {
+		if m, err := parseRequest(d.Payload); err == nil {
+			p := (&reply{tid: m.tid, to: d.Peer, id: &id}).append(nil)
+			f.victim.HandleBatch(f.victim.Conn(), []udp.Datagram{{Payload: p, Peer: f.source}})
+		}
+	}
+	return nil
+}
+
+// Whoever holds many ports of one network, all of them in the table, does not
+// decide what the node believes its public address to be.
+func TestLiarsAboutOurAddress(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 25)
+		victim := tn.nodes[7]
+		time.Sleep(time.Minute)
+		public := victim.PublicAddr()
+		evil := tn.net.Host()
+		for i := range 40 {
+			src := netip.AddrPortFrom(evil.Addr(), uint16(20000+i))
+			c, err := evil.Listen(src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			go udp.Serve(c, mistaken{src, netip.MustParseAddrPort("93.184.216.34:1234")})
+			id := IDOf(src)
+			c.WriteBatch([]udp.Datagram{{Peer: public, Payload: (&request{to: public, id: &id, internal: true}).append(nil)}})
+			time.Sleep(100 * time.Millisecond)
+		}
+		if _, others := tn.honest(victim); others < 20 {
+			t.Fatalf("%d liars in the table: the test does not test", others)
+		}
+		for range 240 {
+			time.Sleep(5 * time.Second)
+			if victim.PublicAddr() != public || victim.Ephemeral() {
+				t.Fatalf("believes to be at %v, ephemeral %v; is at %v", victim.PublicAddr(), victim.Ephemeral(), public)
+			}
+		}
+	})
+}
+
+// mistaken answers with its id and says that it sees us elsewhere.
+type mistaken struct{ self, sees netip.AddrPort }
+
+func (l mistaken) HandleBatch(c udp.Conn, batch []udp.Datagram) []udp.Datagram {
+	id := IDOf(l.self)
+	for _, d := range batch {
+		if m, err := parseRequest(d.Payload); err == nil {
+			c.WriteBatch([]udp.Datagram{{Peer: d.Peer, Payload: (&reply{tid: m.tid, to: l.sees, id: &id}).append(nil)}})
+		}
+	}
+	return nil
+}
+
 // Nodes that name impossible addresses, ourselves, or hundreds of addresses do
 // not make a query ask them. docs/spec/dht-rpc.md §12.
 func TestQueriesAgainstLiars(t *testing.T) {

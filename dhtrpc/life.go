@@ -55,7 +55,7 @@ func (c *core) onTick() {
 		c.want(taskRefresh)
 	}
 	r := c.stats.Requests
-	if c.health.update(r.Responses, r.Timeouts) {
+	if c.health.update(r.Responses, r.Timeouts-c.unproved) {
 		c.emit(EventNetworkUpdate, netip.AddrPort{})
 	}
 }
@@ -89,9 +89,9 @@ func (c *core) unsettle() {
 	for n := range c.table.All() {
 		n.Data.sampled = 0
 	}
-	c.changeNAT(func() { c.nat = new(nat.Sampler) })
+	c.newNAT(new(nat.Sampler))
 	if c.cfg.Public.IsValid() {
-		c.sampleNAT(c.cfg.Public)
+		c.sampleNAT(netip.AddrPort{}, c.cfg.Public)
 	}
 }
 

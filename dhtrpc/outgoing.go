@@ -207,7 +207,7 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 		return
 	}
 	rtt := c.now.Sub(p.Created)
-	if p.Sent <= 2 {
+	if p.Sent <= 2 && from == o.to {
 		c.rtt.Sample(rtt)
 		if c.timing != nil {
 			c.timing.put(c.now, from, rtt)
@@ -221,7 +221,11 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 		}
 	}
 	id := c.prove(from, m.id)
-	c.noteReply(conn, from, id, m.to)
+	if from == o.to {
+		c.noteReply(conn, from, id, m.to)
+	} else if id != nil { // relayed, or forged by the node asked
+		c.noteUnasked(conn, Contact{ID: *id, Addr: from}, m.to)
+	}
 	c.reply = Reply{
 		From: from, FromID: id, To: m.to, TID: m.tid, RTT: rtt, Conn: conn,
 		Token: m.token, Error: ErrorCode(m.code), Value: m.value, closer: m.closer,

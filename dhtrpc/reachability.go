@@ -63,7 +63,7 @@ func (n *Node) updateNetworkState(ctx context.Context, firewallOnly bool) bool {
 	}
 	if sampler != c.nat {
 		c.strange = nil
-		c.changeNAT(func() { c.nat = sampler })
+		c.newNAT(sampler)
 	}
 	if c.rebase(at) && c.bootstrapped {
 		c.want(taskRefresh)

@@ -21,7 +21,7 @@ func (c *core) serve(conn udp.Conn, from netip.AddrPort, m *request) {
 	}
 	id := c.prove(from, m.id)
 	if id != nil {
-		c.noteRequest(conn, Contact{ID: *id, Addr: from}, m.to)
+		c.noteUnasked(conn, Contact{ID: *id, Addr: from}, m.to)
 	}
 	if s := c.stats.command(m.internal, m.command); s != nil {
 		s.Served++

@@ -72,10 +72,11 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 	q.step()
 }
 
-// accept takes a reply that is not an error.
+// accept takes a reply that is not an error. Only the node asked can be among
+// the closest: whoever answers under another source address may have forged it.
 func (q *Query) accept(to Contact, r *Reply) {
 	kept := r.clone()
-	id, valid := ID{}, r.FromID != nil
+	id, valid := ID{}, r.FromID != nil && r.From == to.Addr
 	if valid {
 		id = *r.FromID
 	}
