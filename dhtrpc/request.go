@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/warren-dht/warren/compact"
 	"github.com/warren-dht/warren/udp"
 )
 
@@ -85,7 +86,7 @@ func (r *Request) Reply(value []byte, opts ...ReplyOption) error {
 }
 
 // Error answers with an error code, without a token, with the closest nodes if
-// the request has a target.
+// the request has a target. ErrTooLarge: the code is above 2^53-1.
 func (r *Request) Error(code ErrorCode, opts ...ReplyOption) error {
 	return r.answer(&reply{code: uint64(code)}, false, opts)
 }
@@ -107,11 +108,15 @@ func (r *Request) answer(m *reply, token bool, opts []ReplyOption) error {
 			target = nil
 		}
 	}
-	if !addressable(to) {
+	switch {
+	case !addressable(to):
 		return ErrBadAddress
+	case m.code > compact.MaxUint:
+		return ErrTooLarge
 	}
 	m.tid = r.TID
-	if err := r.core.respond(conn, to, m, target, token, r.Token != nil); err != nil {
+	verified := r.Token != nil && to.Addr() == r.From.Addr()
+	if err := r.core.respond(conn, to, m, target, token, verified); err != nil {
 		return err
 	}
 	r.answered = true
@@ -201,5 +206,6 @@ func (p *Pending) do(f func() error) error {
 		return err
 	}
 	p.Request.core = p.node.core
+	defer func() { p.Request.core = nil }()
 	return f()
 }

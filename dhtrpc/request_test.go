@@ -181,6 +181,75 @@ func TestDetach(t *testing.T) {
 	})
 }
 
+// A detached request knows its node as long as it is kept, from any goroutine.
+func TestDetachedRequestKnowsItsNode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 2)
+		held := make(chan *Pending, 1)
+		n := tn.add(Config{Ephemeral: Never, Handler: HandlerFunc(func(r *Request) bool { held <- r.Detach(); return true })})
+		go tn.first.Request(t.Context(), n.PublicAddr(), Message{Command: 5})
+		p := <-held
+		want, _ := n.ID()
+		for range 2 {
+			if id, ok := p.NodeID(); !ok || id != want {
+				t.Errorf("id %v %v, want %v", id, ok, want)
+			}
+			if !p.Knows(tn.addr()) || p.Knows(netip.MustParseAddrPort("60.0.0.1:1")) {
+				t.Error("it does not know whom its node knows")
+			}
+			p.Reply(nil)
+		}
+	})
+}
+
+// What a handler has answered is not answered a second time, whatever the
+// handler returns. An error code that cannot be written is refused. A token
+// speaks for the requester, not for another address that is answered.
+func TestAnswersOfHandlers(t *testing.T) {
+	tc := newTestCore(t, Config{})
+	var refused []error
+	tc.c.cfg.Handler = HandlerFunc(func(r *Request) bool {
+		switch r.Command {
+		case 1:
+			r.Reply([]byte("x"))
+		case 2:
+			r.Detach()
+		case 3:
+			refused = append(refused, r.Error(1<<53))
+			r.Error(1<<53 - 1)
+		case 4:
+			refused = append(refused, r.Reply(make([]byte, 1300), To(netip.MustParseAddrPort("60.0.0.2:5000"))))
+			r.Reply(make([]byte, 1300))
+		}
+		return false
+	})
+	const from = "60.0.0.1:5000"
+	token := tc.c.secrets.Issue(tc.c.now, netip.MustParseAddr("60.0.0.1"))
+	for command, want := range []struct {
+		code  ErrorCode
+		value int
+	}{{UnknownCommand, 0}, {OK, 1}, {}, {1<<53 - 1, 0}, {OK, 1300}} {
+		tc.in(from, (&request{to: tc.c.server.LocalAddr(), command: uint64(command), token: &token}).append(nil))
+		sent := tc.out()
+		if command == 2 {
+			if len(sent) != 0 {
+				t.Errorf("a detached request was answered %d times", len(sent))
+			}
+			continue
+		}
+		if len(sent) != 1 {
+			t.Fatalf("command %d was answered %d times", command, len(sent))
+		}
+		m, err := parseReply(sent[0].Payload)
+		if err != nil || ErrorCode(m.code) != want.code || len(m.value) != want.value || sent[0].Peer.String() != from {
+			t.Errorf("command %d: error %d, %d bytes to %v, %v", command, m.code, len(m.value), sent[0].Peer, err)
+		}
+	}
+	if len(refused) != 2 || refused[0] != ErrTooLarge || refused[1] != ErrTooLarge || tc.c.stats.Refused.Panics != 0 {
+		t.Errorf("refused with %v, %d panics", refused, tc.c.stats.Refused.Panics)
+	}
+}
+
 // A handler that panics answers with an error and is logged; the node lives on.
 func TestHandlerPanics(t *testing.T) {
 	bubble(t, func(t *testing.T) {

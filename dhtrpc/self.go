@@ -13,6 +13,9 @@ func (r *Request) NodeID() (id ID, ok bool) {
 	return r.core.table.Own(), true
 }
 
+// NodeID returns the id of the node, as [Request.NodeID] does.
+func (p *Pending) NodeID() (id ID, ok bool) { return p.node.ID() }
+
 // Knows reports whether a node with that address is in the routing table, for
 // handlers.
 func (r *Request) Knows(a netip.AddrPort) bool {
@@ -21,4 +24,9 @@ func (r *Request) Knows(a netip.AddrPort) bool {
 	}
 	n := r.core.table.Get(IDOf(a))
 	return n != nil && n.Addr == a
+}
+
+// Knows reports whether a node with that address is in the routing table.
+func (p *Pending) Knows(a netip.AddrPort) bool {
+	return read(p.node, func(c *core) bool { return (&Request{core: c}).Knows(a) })
 }

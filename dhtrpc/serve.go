@@ -136,7 +136,8 @@ func exempt(ip netip.Addr) bool {
 }
 
 // serveUser hands a request to the application and reports whether it knew the
-// command. A handler that panics is answered for with an error.
+// command: one that it has answered it did. A handler that panics is answered
+// for with an error.
 func (c *core) serveUser(conn udp.Conn, from netip.AddrPort, id *ID, m *request) (known bool) {
 	r := &c.serving
 	*r = Request{
@@ -158,5 +159,5 @@ func (c *core) serveUser(conn udp.Conn, from netip.AddrPort, id *ID, m *request)
 		}
 		*r = Request{}
 	}()
-	return c.cfg.Handler.ServeRPC(r)
+	return c.cfg.Handler.ServeRPC(r) || r.answered
 }
