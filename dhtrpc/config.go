@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -189,9 +190,6 @@ func (c Config) settled() (Config, []bootstrapNode, error) {
 	if c.PortEnd != 0 && c.PortEnd <= c.Port {
 		return bad("PortEnd", "%d does not lie above Port %d", c.PortEnd, c.Port)
 	}
-	if c.PortEnd == 0 && c.Port != 0 {
-		c.PortEnd = uint16(min(int(c.Port)+DefaultPortRange, 65535))
-	}
 	if c.ExactPort && c.Port == 0 {
 		return bad("ExactPort", "needs a Port")
 	}
@@ -211,7 +209,7 @@ func (c Config) settled() (Config, []bootstrapNode, error) {
 	if c.Ephemeral < Auto || c.Ephemeral > Always {
 		return bad("Ephemeral", "unknown mode %d", c.Ephemeral)
 	}
-	if c.Public.IsValid() && (!addressable(c.Public) || c.Public.Addr().IsUnspecified()) {
+	if c.Public.IsValid() && !usable(c.Public) {
 		return bad("Public", "%v: %w", c.Public, ErrBadAddress)
 	}
 	for _, f := range []struct {
@@ -228,6 +226,9 @@ func (c Config) settled() (Config, []bootstrapNode, error) {
 	}
 	if c.MaxPingDelay < 0 {
 		return bad("MaxPingDelay", "%v is negative", c.MaxPingDelay)
+	}
+	if c.MaxPingDelay.Milliseconds() > math.MaxUint32 {
+		return bad("MaxPingDelay", "%v is above 2^32-1 ms", c.MaxPingDelay)
 	}
 	if c.MaxPingDelay == 0 {
 		c.MaxPingDelay = DefaultMaxPingDelay

@@ -38,7 +38,10 @@ func TestConfigErrors(t *testing.T) {
 			t.Errorf("%s: error %v", field, err)
 		}
 	}
-	for _, a := range []string{"0.0.0.0:5", "1.2.3.4:0", "[::1]:5"} {
+	if _, _, err := (Config{MaxPingDelay: 1 << 32 * time.Millisecond}).settled(); err == nil {
+		t.Error("a MaxPingDelay that does not fit a message")
+	}
+	for _, a := range []string{"0.0.0.0:5", "1.2.3.4:0", "[::1]:5", "224.0.0.1:5", "255.255.255.255:5"} {
 		if n, err := Bootstrapper(netip.MustParseAddrPort(a), Config{}); err == nil {
 			n.Close()
 			t.Errorf("a bootstrapper at %s", a)
@@ -87,6 +90,11 @@ func TestPorts(t *testing.T) {
 		}
 		if p := port(listen(Config{Port: 41500})); p >= 41500 && p < 41505 || p == 0 {
 			t.Errorf("port %d though the range is taken", p)
+		}
+		for want := uint16(65533); want != 0; want++ {
+			if p := port(listen(Config{Port: 65533})); p != want {
+				t.Errorf("port %d, want %d", p, want)
+			}
 		}
 		if p := port(listen(Config{Port: 41500, PortEnd: 41501})); p == 41500 {
 			t.Error("a taken port")

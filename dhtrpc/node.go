@@ -70,7 +70,7 @@ func Listen(cfg Config) (*Node, error) {
 // without asking anybody, at the public IPv4 address and port that make its id.
 // It binds that port on cfg.Host, and nothing else if it is taken.
 func Bootstrapper(public netip.AddrPort, cfg Config) (*Node, error) {
-	if !addressable(public) || public.Addr().IsUnspecified() {
+	if !usable(public) {
 		return nil, fmt.Errorf("dhtrpc: bootstrapper at %v: %w", public, ErrBadAddress)
 	}
 	cfg.Public, cfg.Port, cfg.PortEnd, cfg.ExactPort = public, public.Port(), 0, true

@@ -16,8 +16,12 @@ func bind(cfg *Config, serverPort, clientPort uint16) (server, client udp.Conn, 
 	if serverPort != 0 {
 		ports = append(ports, serverPort)
 	}
-	for p := cfg.Port; p < cfg.PortEnd; p++ {
-		ports = append(ports, p)
+	end := int(cfg.PortEnd)
+	if end == 0 && cfg.Port != 0 {
+		end = min(int(cfg.Port)+DefaultPortRange, 1<<16)
+	}
+	for p := int(cfg.Port); p < end; p++ {
+		ports = append(ports, uint16(p))
 	}
 	if cfg.ExactPort {
 		ports = []uint16{cfg.Port}
