@@ -2,6 +2,7 @@ package dhtrpc
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/warren-dht/warren/compact"
@@ -27,7 +28,6 @@ type outgoing struct {
 	id       ID // of the destination; a timeout evicts it from the table
 	hasID    bool
 	internal bool
-	queued   bool // waits for the window
 	command  uint64
 	conn     udp.Conn
 	ttl      uint8
@@ -110,20 +110,23 @@ func (c *core) request(m *request, o outgoing, retries int, g *requests) (*infli
 	return p, nil
 }
 
-// submit transmits a request if the window has room, else queues it.
+// submit transmits a request if the window has room for it after those that
+// wait already, else queues it.
 func (c *core) submit(p *inflight) {
 	c.window.advance(c.now)
-	if c.window.full() {
-		p.Payload.queued = true
-		c.queue = append(c.queue, p)
+	c.pump()
+	if !c.window.full() {
+		c.transmit(p)
 		return
 	}
-	c.transmit(p)
+	if len(c.queue) > 2*c.calls.Len() { // most have ended meanwhile
+		c.queue = slices.DeleteFunc(c.queue, (*inflight).Done)
+	}
+	c.queue = append(c.queue, p)
 }
 
 func (c *core) transmit(p *inflight) {
 	o := &p.Payload
-	o.queued = false
 	c.window.sent()
 	start := len(c.out.buf)
 	c.out.buf = append(c.out.buf, o.data...)
@@ -207,7 +210,7 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 		return
 	}
 	rtt := c.now.Sub(p.Created)
-	if p.Sent <= 2 && from == o.to {
+	if p.Sent <= 2 && from == o.to && (!o.internal || o.command != cmdDelayedPing) {
 		c.rtt.Sample(rtt)
 		if c.timing != nil {
 			c.timing.put(c.now, from, rtt)

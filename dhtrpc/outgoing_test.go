@@ -175,6 +175,39 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// Requests are transmitted in the order of their making: what is asked next
+// because an answer came does not overtake those that wait. The queue holds
+// none that have ended.
+func TestQueueIsFair(t *testing.T) {
+	tc := newTestCore(t, Config{MaxWindow: 2})
+	chain := outgoing{to: netip.MustParseAddrPort(peer)}
+	chain.done = func(*Reply, error) { tc.ask(peer, request{command: 2}, outgoing{}, 0, nil) }
+	p, err := tc.c.request(&request{command: 1}, chain, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc.ask(peer, request{command: 1}, outgoing{}, 0, nil)
+	tc.ask(peer, request{command: 3}, outgoing{}, 0, nil)
+	tc.out()
+	tc.in(peer, pong(peer, p.TID, false))
+	sent := tc.out()
+	if len(sent) != 1 {
+		t.Fatalf("%d transmitted after an answer, want 1", len(sent))
+	}
+	if m, _ := parseRequest(sent[0].Payload); m.command != 3 {
+		t.Errorf("command %d was transmitted before 3, which has waited", m.command)
+	}
+
+	for range 1000 {
+		var g requests
+		tc.ask(peer, request{command: 4}, outgoing{}, 0, &g)
+		tc.c.cancel(&g, ErrTimeout)
+	}
+	if n := len(tc.c.queue); n > 10 {
+		t.Errorf("%d requests wait, most of which have ended", n)
+	}
+}
+
 // A copy that waits for the window is dropped when the answer arrives: the
 // reference transmits it, counts a timeout and evicts the node.
 // docs/spec/dht-rpc.md §5.3.
@@ -187,7 +220,7 @@ func TestWaitingCopyOfAnsweredRequestIsDropped(t *testing.T) {
 	}
 	tc.out()
 	tc.advance(150 * time.Millisecond) // the retransmission must wait
-	if !a.p.Payload.queued {
+	if !a.p.Deadline().IsZero() {
 		t.Fatal("the retransmission does not wait")
 	}
 	tc.in(peer, pong(peer, a.p.TID, false))
@@ -327,6 +360,9 @@ func TestAdaptiveTimeouts(t *testing.T) {
 		tc.advance(10 * time.Millisecond)
 		tc.in(peer, pong(peer, a.p.TID, false))
 	}
+	late := tc.ask(peer, request{internal: true, command: cmdDelayedPing}, outgoing{timeout: 10 * time.Second}, 0, nil)
+	tc.advance(9 * time.Second) // says nothing about the path
+	tc.in(peer, pong(peer, late.p.TID, false))
 	a := tc.ask(peer, request{command: 7}, outgoing{}, 0, nil)
 	tc.advance(299 * time.Millisecond)
 	if a.calls != 0 {
