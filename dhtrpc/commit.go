@@ -7,7 +7,7 @@ import (
 
 // commit sends the closest nodes what the walk was made for.
 // docs/spec/dht-rpc.md §7.6.
-func (q *Query) commit(ctx context.Context) error {
+func (q *Query) commit() error {
 	n := q.node
 	n.enter()
 	q.collect()
@@ -28,7 +28,7 @@ func (q *Query) commit(ctx context.Context) error {
 	}
 	errs := make(chan error, len(closest))
 	for _, r := range closest {
-		go func() { errs <- send(ctx, r) }()
+		go func() { errs <- send(q.ctx, r) }()
 	}
 	var last error
 	committed := 0

@@ -15,7 +15,8 @@ type QueryOptions struct {
 	// closest nodes, each with the token that it gave, when the walk ends.
 	Commit bool
 	// CommitFunc, if not nil, is called instead for each of the closest
-	// replies, all at once. The query succeeds if one call does.
+	// replies, all at once. The query succeeds if one call does. Its context ends
+	// with the query's, with the session and with the node.
 	CommitFunc func(context.Context, Reply) error
 
 	// Nodes are where the walk starts; Replies are those of an earlier query,
@@ -68,6 +69,10 @@ type Query struct {
 	hurry     *time.Timer // ends the caution of one that may end early
 	full      int         // concurrency at best
 	low       int         // and in the background
+
+	// Set by begin. What the procedure waits for beside visits ends with ctx.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 }
 
 // Query returns a query that asks for a command of the application. Its target

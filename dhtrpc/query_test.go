@@ -404,3 +404,60 @@ func TestErrorRepliesInQueries(t *testing.T) {
 		}
 	})
 }
+
+// A query ends at once, too, while it waits for the names of bootstrap nodes or
+// for its commits.
+func TestQueryEndsAtOnceWhereverItWaits(t *testing.T) {
+	reason := errors.New("enough")
+	for _, where := range []string{"names", "commits"} {
+		for _, stop := range []string{"context", "session", "close", "suspend"} {
+			bubble(t, func(t *testing.T) {
+				tn := newTestNet(t, 5)
+				waits := false
+				client := tn.add(Config{Ephemeral: Always, Bootstrap: []string{"slow.example:1"}, Nodes: []netip.AddrPort{tn.addr()},
+					Resolve: func(ctx context.Context, _ string) ([]netip.Addr, error) {
+						if waits && where == "names" {
+							<-ctx.Done()
+							return nil, ctx.Err()
+						}
+						return nil, errors.New("no such host")
+					}})
+				time.Sleep(time.Minute) // the names are asked for again
+				waits = true
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				s := client.NewSession()
+				q := client.FindNode(ID{1}, QueryOptions{Session: s, CommitFunc: func(ctx context.Context, _ Reply) error {
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}})
+				ended := make(chan error, 1)
+				go func() { ended <- q.Run(ctx) }()
+				time.Sleep(10 * time.Second)
+				want := reason
+				switch stop {
+				case "context":
+					cancel(reason)
+				case "session":
+					s.Close(reason)
+				case "close":
+					go client.Close()
+					want = ErrClosed
+				case "suspend":
+					go client.Suspend()
+					want = ErrSuspended
+				}
+				synctest.Wait()
+				select {
+				case err := <-ended:
+					if !errors.Is(err, want) {
+						t.Errorf("%s while it waits for %s: error %v, want %v", stop, where, err, want)
+					}
+				default:
+					t.Errorf("%s while it waits for %s: it goes on", stop, where)
+					cancel(nil)
+				}
+			})
+		}
+	}
+}

@@ -30,7 +30,7 @@ func (q *Query) walk(ctx context.Context, streaming bool, yield func(Reply, erro
 	defer q.finish()
 	stop := context.AfterFunc(ctx, func() { q.stop(context.Cause(ctx)) })
 	defer stop()
-	q.seedBootstrap(ctx)
+	q.seedBootstrap()
 	var spare []Reply
 	for {
 		n.enter()
@@ -44,7 +44,7 @@ func (q *Query) walk(ctx context.Context, streaming bool, yield func(Reply, erro
 		if done && q.moreSeeds() {
 			done = false
 			n.leave()
-			q.seedBootstrap(ctx)
+			q.seedBootstrap()
 			continue
 		}
 		n.leave()
@@ -63,7 +63,7 @@ func (q *Query) walk(ctx context.Context, streaming bool, yield func(Reply, erro
 			yield(Reply{}, fmt.Errorf("dhtrpc: query: %w", err))
 			return
 		case done:
-			if err := q.commit(ctx); err != nil {
+			if err := q.commit(); err != nil {
 				yield(Reply{}, err)
 			}
 			return
@@ -98,6 +98,7 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 		return err
 	}
 	q.started, q.streaming = true, streaming
+	q.ctx, q.cancel = context.WithCancelCause(ctx)
 	q.full = q.o.Concurrency
 	if q.full <= 0 {
 		q.full = n.cfg.Concurrency
@@ -177,7 +178,7 @@ func (q *Query) moreSeeds() bool {
 }
 
 // seedBootstrap offers the bootstrap nodes if too few contacts are known.
-func (q *Query) seedBootstrap(ctx context.Context) {
+func (q *Query) seedBootstrap() {
 	n := q.node
 	n.mu.Lock()
 	few := len(n.core.boot) > 0 && !q.o.OnlyClosest && q.lookup.Waiting() < K
@@ -185,7 +186,7 @@ func (q *Query) seedBootstrap(ctx context.Context) {
 	if !few {
 		return
 	}
-	addrs := n.boot.all(ctx)
+	addrs := n.boot.all(q.ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range addrs {
@@ -204,6 +205,7 @@ func (q *Query) stopLocked(err error) {
 	if q.err == nil {
 		q.err = err
 		q.node.core.cancel(&q.visits, err)
+		q.cancel(err)
 	}
 	q.signal()
 }
@@ -228,6 +230,7 @@ func (q *Query) finish() {
 	if q.err == nil {
 		q.err = errQueryOver
 	}
+	q.cancel(errQueryOver)
 	n.core.cancel(&q.visits, errQueryOver)
 	delete(n.core.queries, q)
 	q.buffer, q.replies = nil, nil
