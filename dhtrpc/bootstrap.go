@@ -118,21 +118,33 @@ func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, error)
 	return netip.Addr{}, fmt.Errorf("%s: no IPv4 address", b.host)
 }
 
-// bootstrap is the procedure of a node's first seconds.
+// bootstrap is the procedure of a node's first seconds. If the node is closed or
+// suspended meanwhile nothing comes of it; Resume begins it again.
 func (n *Node) bootstrap(ctx context.Context) {
-	defer close(n.ready)
 	n.settle(ctx)
 	n.enter()
 	defer n.leave()
-	if !n.closed {
-		n.core.bootstrapped = true
-		n.core.emit(EventReady, netip.AddrPort{})
+	if c := n.core; n.usable() == nil && !c.unsettled && !c.bootstrapped {
+		c.bootstrapped = true
+		c.emit(EventReady, netip.AddrPort{})
+		close(n.ready)
 	}
 }
 
-// settle finds our neighbours, and if need be our own address.
-// docs/spec/dht-rpc.md §8.1.
+// settle finds our neighbours, and if need be our own address. The node stays
+// unsettled if its sockets go meanwhile.
 func (n *Node) settle(ctx context.Context) {
+	began := read(n, func(c *core) int { return c.binding })
+	n.findHome(ctx)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.core; !c.suspended && c.binding == began {
+		c.unsettled = false
+	}
+}
+
+// findHome is the walks and the tests of settle. docs/spec/dht-rpc.md §8.1.
+func (n *Node) findHome(ctx context.Context) {
 	try := n.cfg.Ephemeral == Never
 	for range 2 {
 		reachable := n.walkHome(ctx)

@@ -38,11 +38,13 @@ type core struct {
 	after  []func() // run when the lock is released
 
 	server, client udp.Conn     // closed while suspended
+	binding        int          // counts the pairs of sockets
 	local          []netip.Addr // where they can be reached on this machine
 	firewalled     bool
 	ephemeral      bool
 	bootstrapped   bool
 	suspended      bool
+	unsettled      bool // we have not looked for our place since our address may have changed
 
 	table   *table
 	tick    int32     // counts 5 s
@@ -120,6 +122,7 @@ func newCore(cfg Config, boot []bootstrapNode, now time.Time) *core {
 		rand:       r,
 		firewalled: cfg.Firewalled == nil || *cfg.Firewalled,
 		ephemeral:  true,
+		unsettled:  true,
 		tick:       100 - r.Int32N(50),
 		ticked:     now.Round(0),
 		nextAt:     now.Add(tickTime),

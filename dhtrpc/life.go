@@ -79,6 +79,7 @@ func (c *core) checkIdentity() {
 
 // unsettle forgets what the node knew about its own address.
 func (c *core) unsettle() {
+	c.unsettled = true
 	c.firewalled = c.cfg.Firewalled == nil || *c.cfg.Firewalled
 	if !c.ephemeral {
 		c.ephemeral = true

@@ -31,7 +31,7 @@ type Node struct {
 	unwatch   context.CancelFunc // ends the watch of interfaces; nil: there is none
 	running   sync.WaitGroup     // readers, procedures, the timer's function
 	readers   sync.WaitGroup     // of the present sockets
-	ready     chan struct{}      // closed when bootstrapping has ended
+	ready     chan struct{}      // closed when the node has bootstrapped
 	gone      chan struct{}      // closed when everything has ended
 	boot      resolver
 	probing   sync.Mutex // held by the one procedure that tests reachability
@@ -184,25 +184,27 @@ func (n *Node) usable() error {
 	return nil
 }
 
-// Ready waits until the node has bootstrapped. It returns ErrClosed if the node
-// is closed before, and the context's error. If Config.Bootstrap names nodes
+// Ready waits until the node has bootstrapped; if it is suspended before, until
+// it was resumed and has bootstrapped then. It returns ErrClosed if the node is
+// closed before, and the context's error. If Config.Bootstrap names nodes
 // and not one of the names could be resolved, and no other node is known, the
 // error says so; the node goes on trying.
 func (n *Node) Ready(ctx context.Context) error {
 	select {
 	case <-n.ready:
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if !n.core.bootstrapped {
-			return ErrClosed
-		}
-		if err := n.boot.failure(); err != nil && n.core.table.Len() == 0 {
-			return fmt.Errorf("dhtrpc: Config.Bootstrap: %w", err)
-		}
-		return nil
+	case <-n.ctx.Done():
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.core.bootstrapped {
+		return ErrClosed
+	}
+	if err := n.boot.failure(); err != nil && n.core.table.Len() == 0 {
+		return fmt.Errorf("dhtrpc: Config.Bootstrap: %w", err)
+	}
+	return nil
 }
 
 // Close ends the node: requests and queries fail with ErrClosed, sockets are

@@ -413,17 +413,17 @@ func TestQueryEndsAtOnceWhereverItWaits(t *testing.T) {
 		for _, stop := range []string{"context", "session", "close", "suspend"} {
 			bubble(t, func(t *testing.T) {
 				tn := newTestNet(t, 5)
-				waits := false
+				var waits atomic.Bool
 				client := tn.add(Config{Ephemeral: Always, Bootstrap: []string{"slow.example:1"}, Nodes: []netip.AddrPort{tn.addr()},
 					Resolve: func(ctx context.Context, _ string) ([]netip.Addr, error) {
-						if waits && where == "names" {
+						if waits.Load() && where == "names" {
 							<-ctx.Done()
 							return nil, ctx.Err()
 						}
 						return nil, errors.New("no such host")
 					}})
 				time.Sleep(time.Minute) // the names are asked for again
-				waits = true
+				waits.Store(true)
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
 				s := client.NewSession()

@@ -71,8 +71,13 @@ func (n *Node) Resume() error {
 	c.ticked, c.nextAt = c.now.Round(0), c.now.Add(tickTime)
 	if server.LocalAddr().Port() != serverPort { // our public address is another one, too
 		c.unsettle()
+	}
+	switch {
+	case !c.bootstrapped:
+		n.spawn(n.bootstrap)
+	case c.unsettled:
 		c.want(taskSettle)
-	} else {
+	default:
 		c.want(taskRefresh)
 	}
 	c.emit(EventResume, netip.AddrPort{})

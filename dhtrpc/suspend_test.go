@@ -73,6 +73,54 @@ func TestSuspendAndResume(t *testing.T) {
 	})
 }
 
+// A node that is suspended while it bootstraps, at whatever moment, is not ready
+// before it was resumed, and then does all that it had to do.
+func TestSuspendWhileBootstrapping(t *testing.T) {
+	for _, mode := range []EphemeralMode{Auto, Never} {
+		bubble(t, func(t *testing.T) {
+			tn := newTestNet(t, 30)
+			for after := time.Duration(0); after < 400*time.Millisecond; after += 20 * time.Millisecond {
+				n, err := Listen(Config{Network: tn.net.Host(), Bootstrap: []string{tn.addr().String()}, Ephemeral: mode})
+				if err != nil {
+					t.Fatal(err)
+				}
+				events := record(t.Context(), n)
+				time.Sleep(after)
+				ready := n.Bootstrapped()
+				n.Suspend()
+				time.Sleep(time.Minute)
+				if got := kinds(events()); slices.Contains(got, EventReady) != ready || n.Bootstrapped() != ready {
+					t.Errorf("suspended after %v: ready %v, was %v; events %v", after, n.Bootstrapped(), ready, got)
+				}
+				n.Resume()
+				if !ready { // and again
+					time.Sleep(after / 2)
+					n.Suspend()
+					n.Resume()
+				}
+				time.Sleep(10 * time.Second)
+				if err := n.Ready(t.Context()); err != nil || n.Firewalled() || n.Ephemeral() != (mode == Auto) {
+					t.Errorf("suspended after %v: %v, ephemeral %v, firewalled %v", after, err, n.Ephemeral(), n.Firewalled())
+				}
+				got := slices.DeleteFunc(kinds(events()), func(k EventKind) bool { return k != EventReady })
+				if len(got) != 1 {
+					t.Errorf("suspended after %v: ready %d times", after, len(got))
+				}
+				n.Close()
+			}
+			n, err := Listen(Config{Network: tn.net.Host(), Bootstrap: []string{tn.addr().String()}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.Suspend()
+			go func() { time.Sleep(time.Second); n.Close() }()
+			if err := n.Ready(t.Context()); !errors.Is(err, ErrClosed) {
+				t.Errorf("ready, though closed while suspended: %v", err)
+			}
+		})
+	}
+}
+
 // A bind that fails leaves the node suspended, and can be tried again.
 func TestResumeCanBeRetried(t *testing.T) {
 	bubble(t, func(t *testing.T) {
