@@ -45,6 +45,9 @@ func (q *Query) commit() error {
 	return nil
 }
 
+// commitOne sends the query's command with the token that a node gave. If that
+// has died, as it does when the reader of the walk is slow, the refusal brings
+// another, with which it is tried again.
 func (q *Query) commitOne(ctx context.Context, r Reply) error {
 	if r.Token == nil {
 		return ErrNoToken
@@ -53,6 +56,10 @@ func (q *Query) commitOne(ctx context.Context, r Reply) error {
 	m.Token = r.Token
 	o := requestSettings(nil)
 	o.session = q.o.Session
-	_, err := q.node.roundTrip(ctx, r.From, &m, &o)
+	answer, err := q.node.roundTrip(ctx, r.From, &m, &o)
+	if err == nil && answer.Error == InvalidToken && answer.Token != nil {
+		m.Token = answer.Token
+		_, err = q.node.roundTrip(ctx, r.From, &m, &o)
+	}
 	return err
 }

@@ -12,7 +12,9 @@ import (
 // QueryOptions change how a query walks. The zero value is good.
 type QueryOptions struct {
 	// Commit sends the query's command and value again to the at most 20
-	// closest nodes, each with the token that it gave, when the walk ends.
+	// closest nodes, each with the token that it gave, when the walk ends. A node
+	// that answers counts as committed to, even if it answers with an error code;
+	// whoever minds has a CommitFunc.
 	Commit bool
 	// CommitFunc, if not nil, is called instead for each of the closest
 	// replies, all at once. The query succeeds if one call does. Its context ends

@@ -170,6 +170,32 @@ func TestCommitFunc(t *testing.T) {
 	})
 }
 
+// Tokens that have died while a slow reader was shown the replies do not keep
+// a commit from its nodes. docs/spec/dht-rpc.md §3.
+func TestCommitAfterTokensHaveDied(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 1)
+		h := new(counter)
+		for range 30 {
+			tn.add(Config{Ephemeral: Never, Handler: h})
+		}
+		client := tn.add(Config{Ephemeral: Always})
+		target := ID{1}
+		for _, err := range client.Query(Message{Command: 1, Target: &target}, QueryOptions{Commit: true}).Replies(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if n := h.committed.Load(); n < K-1 { // the bootstrapper knows no command
+			t.Errorf("%d commits arrived", n)
+		}
+		if n := client.Stats().User.Errors; n < 10 {
+			t.Errorf("%d tokens were refused: the test does not test", n)
+		}
+	})
+}
+
 // A reader that is slow slows the query.
 func TestQueryBackPressure(t *testing.T) {
 	bubble(t, func(t *testing.T) {
