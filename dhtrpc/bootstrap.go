@@ -34,8 +34,14 @@ type resolved struct {
 }
 
 // all returns the addresses of the bootstrap nodes that can be found, asking
-// for them all at once.
-func (r *resolver) all(ctx context.Context) []netip.AddrPort {
+// for them all at once; those that can be found within a second if others are
+// known, so that a network that knows itself does not depend on a name service.
+func (r *resolver) all(ctx context.Context, othersKnown bool) []netip.AddrPort {
+	if othersKnown {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+	}
 	nodes := r.node.core.boot // never changes
 	addrs, errs := make([]netip.AddrPort, len(nodes)), make([]error, len(nodes))
 	var wg sync.WaitGroup
@@ -63,6 +69,19 @@ func (r *resolver) all(ctx context.Context) []netip.AddrPort {
 	return out
 }
 
+// waits reports whether all may have to wait for an answer.
+func (r *resolver) waits() bool {
+	for _, b := range r.node.core.boot {
+		if _, err := netip.ParseAddr(b.host); err == nil && !b.suggested.IsValid() {
+			continue
+		}
+		if _, known := r.remembered(b); !known {
+			return true
+		}
+	}
+	return false
+}
+
 // failure returns why not one bootstrap node could be found the last time.
 func (r *resolver) failure() error {
 	r.mu.Lock()
@@ -73,15 +92,8 @@ func (r *resolver) failure() error {
 // one finds the address of a bootstrap node: the suggested one if it answers a
 // ping, else what its name resolves to (docs/spec/dht-rpc.md §8.2).
 func (r *resolver) one(ctx context.Context, b bootstrapNode) (netip.AddrPort, error) {
-	key := b.suggested.String() + "@" + b.host
-	r.mu.Lock()
-	f, known := r.found[key]
-	r.mu.Unlock()
-	age := resolveAge
-	if f.err != nil {
-		age = resolveFailure
-	}
-	if !known || time.Since(f.at) >= age {
+	f, known := r.remembered(b)
+	if !known {
 		f.ip, f.err = r.ask(ctx, b)
 		if f.at = time.Now(); ctx.Err() != nil {
 			return netip.AddrPort{}, ctx.Err()
@@ -90,11 +102,25 @@ func (r *resolver) one(ctx context.Context, b bootstrapNode) (netip.AddrPort, er
 		if r.found == nil {
 			r.found = map[string]resolved{}
 		}
-		r.found[key] = f
+		r.found[b.key()] = f
 		r.mu.Unlock()
 	}
 	return netip.AddrPortFrom(f.ip, b.port), f.err
 }
+
+// remembered returns what was found out about a bootstrap node not long ago.
+func (r *resolver) remembered(b bootstrapNode) (f resolved, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, ok = r.found[b.key()]
+	age := resolveAge
+	if f.err != nil {
+		age = resolveFailure
+	}
+	return f, ok && time.Since(f.at) < age
+}
+
+func (b *bootstrapNode) key() string { return b.suggested.String() + "@" + b.host }
 
 func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, error) {
 	if b.suggested.IsValid() {
@@ -107,6 +133,9 @@ func (r *resolver) ask(ctx context.Context, b bootstrapNode) (netip.Addr, error)
 	}
 	ips, err := r.node.cfg.Resolve(ctx, b.host)
 	if err != nil {
+		if ctx.Err() != nil {
+			return netip.Addr{}, err
+		}
 		r.node.cfg.Logger.Warn("dhtrpc: bootstrap node's name does not resolve", "host", b.host, "error", err)
 		return netip.Addr{}, fmt.Errorf("%s: %w", b.host, err)
 	}

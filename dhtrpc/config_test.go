@@ -174,3 +174,42 @@ func TestBootstrapNames(t *testing.T) {
 		}
 	})
 }
+
+// A small network that knows itself does not depend on a resolver that hangs.
+func TestBootstrapNamesThatHang(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 4)
+		var saved []netip.AddrPort
+		for _, n := range tn.nodes {
+			saved = append(saved, n.PublicAddr())
+		}
+		began := time.Now()
+		n := tn.add(Config{Nodes: saved, Bootstrap: []string{"slow.example:1"}, Ephemeral: Never,
+			Resolve: func(ctx context.Context, _ string) ([]netip.Addr, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}})
+		if d := time.Since(began); d > 4*time.Second || n.Ephemeral() {
+			t.Errorf("ready after %v, ephemeral %v", d, n.Ephemeral())
+		}
+		began = time.Now()
+		q := n.FindNode(ID{1}, QueryOptions{})
+		if err := q.Run(t.Context()); err != nil || len(q.Closest()) != len(saved) {
+			t.Errorf("%d closest nodes, %v", len(q.Closest()), err)
+		}
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("a query took %v", d)
+		}
+
+		// But one that is dead does: the name is waited for.
+		_, dead := tn.deaf()
+		lost := tn.add(Config{Nodes: []netip.AddrPort{dead}, Bootstrap: []string{"slow.example:49737"},
+			Resolve: func(context.Context, string) ([]netip.Addr, error) {
+				time.Sleep(2 * time.Second)
+				return []netip.Addr{tn.addr().Addr()}, nil
+			}})
+		if len(lost.Nodes()) == 0 {
+			t.Error("the name was not waited for")
+		}
+	})
+}

@@ -65,6 +65,7 @@ type Query struct {
 	buffer    []Reply       // for the reader, who may be slow
 	streaming bool          // there is a reader
 	fromTable bool          // the routing table's nodes were offered
+	hurried   bool          // bootstrap nodes may have been left out since their names took long
 	wake      chan struct{} // room for one; something changed for the procedure
 	closest   []Reply       // when the walk has ended
 	retries   int

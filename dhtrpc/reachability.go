@@ -81,7 +81,7 @@ func (n *Node) updateNetworkState(ctx context.Context, firewallOnly bool) bool {
 func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.Addr) bool {
 	asked := n.newest(probes)
 	if len(asked) < probes {
-		for _, a := range n.boot.all(ctx) {
+		for _, a := range n.boot.all(ctx, len(asked) > 0) {
 			asked = append(asked, contactOf(a))
 		}
 	}

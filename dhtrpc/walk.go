@@ -168,8 +168,14 @@ func (q *Query) seedTable() {
 }
 
 // moreSeeds falls back on the routing table if the nodes given to start from
-// led nowhere, and reports whether it did. The lock is held.
+// led nowhere, and on bootstrap nodes that were not waited for if nobody has
+// answered. It reports whether there is something to fall back on. The lock is
+// held.
 func (q *Query) moreSeeds() bool {
+	if q.hurried && q.lookup.Answers == 0 {
+		q.hurried = false
+		return true
+	}
 	if q.fromTable || q.lookup.Answers >= K/4 {
 		return false
 	}
@@ -177,16 +183,22 @@ func (q *Query) moreSeeds() bool {
 	return true
 }
 
-// seedBootstrap offers the bootstrap nodes if too few contacts are known.
+// seedBootstrap offers the bootstrap nodes if too few contacts are known. If it
+// takes time to find them, those contacts are asked meanwhile.
 func (q *Query) seedBootstrap() {
 	n := q.node
-	n.mu.Lock()
-	few := len(n.core.boot) > 0 && !q.o.OnlyClosest && q.lookup.Waiting() < K
-	n.mu.Unlock()
+	n.enter()
+	known := q.lookup.Waiting()
+	few := len(n.core.boot) > 0 && !q.o.OnlyClosest && known < K
+	if few && known > 0 && n.boot.waits() {
+		q.hurried = true
+		q.step()
+	}
+	n.leave()
 	if !few {
 		return
 	}
-	addrs := n.boot.all(q.ctx)
+	addrs := n.boot.all(q.ctx, known > 0)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range addrs {
