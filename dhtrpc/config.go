@@ -167,8 +167,9 @@ type Config struct {
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Logger receives what an operator may want to know; nil discards it.
 	Logger *slog.Logger
-	// Rand is the source of luck: transaction ids, random targets, jitter. nil
-	// is one that cannot be predicted. The node is its only user from now on.
+	// Rand is the source of luck: transaction ids, the secrets of tokens, random
+	// targets, jitter. nil is one that cannot be predicted; any other is for tests.
+	// The node is its only user from now on.
 	Rand rand.Source
 }
 

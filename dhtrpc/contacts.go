@@ -172,13 +172,10 @@ func (c *core) full(newcomer Contact) {
 // check pings a node of the table and removes it unless this very answer
 // carries its valid id. (The reference compares ticks, and so removes a node
 // that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
-func (c *core) check(n *kad.Node[ID, entry], done func()) {
+func (c *core) check(n *kad.Node[ID, entry]) {
 	n.Data.pinged = c.tick
 	err := c.ping(n.Addr, defaultRetries, func(r *Reply, err error) {
 		c.checks--
-		if done != nil {
-			done()
-		}
 		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout {
 			return
 		}
@@ -214,7 +211,7 @@ func (c *core) hintedDown(by, dead netip.AddrPort) {
 		}
 	}
 	n.Data.hints++
-	c.check(n, nil)
+	c.check(n)
 }
 
 // hintDown tells a node that one it named did not answer.

@@ -112,7 +112,7 @@ func (c *core) pingSome() {
 	}
 	for ; n != nil && budget > 0 && n.Data.pinged != c.tick; budget-- {
 		next := n.Newer()
-		c.check(n, nil)
+		c.check(n)
 		n = next
 	}
 }
