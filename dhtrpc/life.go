@@ -134,6 +134,9 @@ func (c *core) wakeup() {
 	c.stable = moreStableTicks
 	c.refresh = 1
 	c.lastIP = netip.Addr{}
+	if c.health.down || c.health.degraded {
+		c.emit(EventNetworkUpdate, netip.AddrPort{})
+	}
 	c.health = health{}
 	if c.cfg.Ephemeral == Auto && !c.ephemeral {
 		c.ephemeral = true

@@ -258,6 +258,14 @@ func TestHealthEvents(t *testing.T) {
 	if !tc.c.health.degraded || tc.took(EventNetworkUpdate) != 1 {
 		t.Error("being degraded is not told")
 	}
+	tc.c.wakeup()
+	if tc.c.health.degraded || tc.took(EventNetworkUpdate) != 1 {
+		t.Error("that a wake-up forgets it is not told")
+	}
+	tc.c.wakeup()
+	if tc.took(EventNetworkUpdate) != 0 {
+		t.Error("a wake-up that changes nothing is told")
+	}
 }
 
 // A delayed ping is answered after its delay. docs/spec/dht-rpc.md §4.
