@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/warren-dht/warren/nat"
 	"github.com/warren-dht/warren/vnet"
 )
 
@@ -145,6 +146,34 @@ func TestFirewalledNodeStaysEphemeral(t *testing.T) {
 				}
 				n.Close()
 			}
+		}
+	})
+}
+
+// A list of bootstrap nodes may hold the node that it is given to. It does not
+// ask itself then, and above all does not prove to itself that it is reachable.
+func TestBootstrapListHoldsTheNodeItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 1)
+		h := tn.net.Host()
+		self := netip.AddrPortFrom(h.Addr(), 49737)
+		list := []string{self.String(), tn.addr().String()}
+		n, err := Bootstrapper(self, Config{Network: h, Bootstrap: list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		tn.ready(n)
+		if s := n.Stats(); s.FindNode.Served != 0 || s.FindNode.Tx == 0 {
+			t.Errorf("it answered %d searches, of %d that it made", s.FindNode.Served, s.FindNode.Tx)
+		}
+
+		h = tn.net.Firewall(vnet.Firewall{Filtering: nat.AddressAndPortDependentFiltering}).Host()
+		self = netip.AddrPortFrom(h.Addr(), 49737)
+		list = []string{self.String(), tn.addr().String()}
+		shut := tn.add(Config{Network: h, Port: self.Port(), ExactPort: true, Bootstrap: list, Ephemeral: Never})
+		if !shut.Firewalled() || !shut.Ephemeral() {
+			t.Errorf("firewalled %v, ephemeral %v behind a firewall", shut.Firewalled(), shut.Ephemeral())
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/warren-dht/warren/nat"
@@ -85,9 +86,6 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 			asked = append(asked, contactOf(a))
 		}
 	}
-	if len(asked) == 0 {
-		return true
-	}
 
 	n.enter()
 	c := n.core
@@ -95,8 +93,17 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 		n.leave()
 		return true
 	}
-	c.heard = map[netip.Addr]bool{}
 	port := c.server.LocalAddr().Port()
+	// What we ask ourselves proves nothing, and the list of bootstrap nodes may
+	// hold ourselves.
+	asked = slices.DeleteFunc(asked, func(x Contact) bool {
+		return c.isOwn(x.Addr) || x.Addr == netip.AddrPortFrom(host, port)
+	})
+	if len(asked) == 0 {
+		n.leave()
+		return true
+	}
+	c.heard = map[netip.Addr]bool{}
 	value := binary.LittleEndian.AppendUint16(nil, port)
 	answers := make(chan Reply, len(asked)) // the zero Reply if there is none
 	var group requests

@@ -202,7 +202,9 @@ func (q *Query) seedBootstrap() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range addrs {
-		q.lookup.Offer(contactOf(a), netip.AddrPort{})
+		if !n.core.isOwn(a) {
+			q.lookup.Offer(contactOf(a), netip.AddrPort{})
+		}
 	}
 }
 
