@@ -194,7 +194,7 @@ func TestDetachedRequestKnowsItsNode(t *testing.T) {
 			if id, ok := p.NodeID(); !ok || id != want {
 				t.Errorf("id %v %v, want %v", id, ok, want)
 			}
-			if !p.Knows(tn.addr()) || p.Knows(netip.MustParseAddrPort("60.0.0.1:1")) {
+			if !p.Knows(tn.addr()) || p.Knows(netip.MustParseAddrPort("60.0.0.1:1")) || p.Knows(netip.AddrPort{}) {
 				t.Error("it does not know whom its node knows")
 			}
 			p.Reply(nil)

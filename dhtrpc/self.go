@@ -19,7 +19,7 @@ func (p *Pending) NodeID() (id ID, ok bool) { return p.node.ID() }
 // Knows reports whether a node with that address is in the routing table, for
 // handlers.
 func (r *Request) Knows(a netip.AddrPort) bool {
-	if r.core == nil {
+	if r.core == nil || !addressable(a) {
 		return false
 	}
 	n := r.core.table.Get(IDOf(a))

@@ -2,6 +2,7 @@ package dhtrpc
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/warren-dht/warren/kad"
@@ -81,8 +82,8 @@ func (q *Query) accept(to Contact, r *Reply) {
 		id = *r.FromID
 	}
 	q.lookup.Answered(to.Addr, id, valid)
-	if _, twice := q.replies[id]; valid && !twice {
-		q.replies[id] = &kept
+	if valid {
+		q.keep(id, &kept)
 	}
 	q.offer(r)
 	if q.o.EndsEarly && r.Value == nil {
@@ -99,6 +100,22 @@ func (q *Query) accept(to Contact, r *Reply) {
 		q.buffer = append(q.buffer, kept)
 		q.signal()
 	}
+}
+
+// keep takes the first reply of a node that is among the closest, and forgets
+// those of nodes that no longer are: nodes that name each other without end must
+// not make a query hold what they all said.
+func (q *Query) keep(id ID, r *Reply) {
+	among := func(id ID) bool {
+		return slices.ContainsFunc(q.lookup.Closest(), func(c Contact) bool { return c.ID == id })
+	}
+	if q.replies[id] != nil || !among(id) {
+		return
+	}
+	if len(q.replies) == 2*K {
+		maps.DeleteFunc(q.replies, func(id ID, _ *Reply) bool { return !among(id) })
+	}
+	q.replies[id] = r
 }
 
 // mayEnd reports whether a reader who is shown these replies may leave, so that
