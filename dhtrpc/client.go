@@ -119,12 +119,12 @@ func (n *Node) start(ctx context.Context, to netip.AddrPort, m *Message, o *requ
 	if err := n.usable(); err != nil {
 		return nil, err
 	}
+	if err := o.session.usableBy(n); err != nil {
+		return nil, err
+	}
 	var group *requests
-	if s := o.session; s != nil {
-		if s.err != nil {
-			return nil, s.err
-		}
-		group = &s.group
+	if o.session != nil {
+		group = &o.session.group
 	}
 	out := o.outgoing
 	out.to, out.done = to, done

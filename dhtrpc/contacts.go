@@ -242,7 +242,7 @@ type vote struct {
 // us. It reports whether that counts: who has many ports of one network must not
 // become the majority.
 func (c *core) sampleNAT(by, a netip.AddrPort) bool {
-	if ip := a.Addr(); !ip.Is4() || ip.IsUnspecified() || ip.IsMulticast() {
+	if !usable(a) {
 		return false
 	}
 	subnet, limited := kad.Subnet(by.Addr())

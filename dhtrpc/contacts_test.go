@@ -357,10 +357,10 @@ func TestNATSampling(t *testing.T) {
 	}
 	// Not an address that anybody can have.
 	tc = newTestCore(t, Config{})
-	tc.c.sampleNAT(netip.AddrPort{}, netip.MustParseAddrPort("0.0.0.0:1"))
-	tc.c.sampleNAT(netip.AddrPort{}, netip.MustParseAddrPort("224.0.0.1:1"))
-	if tc.c.nat.Len() != 0 {
-		t.Error("an impossible address was sampled")
+	for _, a := range []string{"0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "93.184.216.34:0"} {
+		if tc.c.sampleNAT(netip.AddrPort{}, netip.MustParseAddrPort(a)); tc.c.nat.Len() != 0 {
+			t.Fatalf("%s was sampled", a)
+		}
 	}
 }
 

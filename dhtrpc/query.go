@@ -79,7 +79,7 @@ type Query struct {
 }
 
 // Query returns a query that asks for a command of the application. Its target
-// must not be nil; its token is not sent.
+// must not be nil; its token is not sent; its value is not copied.
 func (n *Node) Query(m Message, o QueryOptions) *Query {
 	if m.Target == nil {
 		panic("dhtrpc: query without a target")

@@ -110,6 +110,13 @@ func TestSession(t *testing.T) {
 			if err := tn.first.FindNode(ID{}, QueryOptions{Session: s}).Run(t.Context()); !errors.Is(err, want) {
 				t.Errorf("a query in a closed session: %v", err)
 			}
+			foreign := tn.add(Config{}).NewSession()
+			if _, err := tn.first.Ping(t.Context(), dead, WithSession(foreign)); !errors.Is(err, errForeignSession) {
+				t.Errorf("a request in another node's session: %v", err)
+			}
+			if err := tn.first.FindNode(ID{}, QueryOptions{Session: foreign}).Run(t.Context()); !errors.Is(err, errForeignSession) {
+				t.Errorf("a query in another node's session: %v", err)
+			}
 		}
 	})
 }

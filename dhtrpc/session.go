@@ -1,6 +1,7 @@
 package dhtrpc
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -36,6 +37,20 @@ func (s *Session) Close(err error) {
 		}
 	}
 }
+
+// usableBy returns why a node can make no request in the session, nil if it can.
+// The node's lock is held.
+func (s *Session) usableBy(n *Node) error {
+	switch {
+	case s == nil:
+		return nil
+	case s.node != n:
+		return errForeignSession
+	}
+	return s.err
+}
+
+var errForeignSession = errors.New("dhtrpc: session of another node")
 
 // remove forgets a query that has ended. The node's lock is held.
 func (s *Session) remove(q *Query) {

@@ -91,8 +91,9 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 		return errors.New("it has run already")
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case q.o.Session != nil && q.o.Session.err != nil:
-		return q.o.Session.err
+	}
+	if err := q.o.Session.usableBy(n); err != nil {
+		return err
 	}
 	if err := n.usable(); err != nil {
 		return err
