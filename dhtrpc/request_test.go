@@ -290,7 +290,7 @@ func TestHandlerPanics(t *testing.T) {
 		if r := ask(""); string(r.Value) != "fine" {
 			t.Errorf("reply %+v", r)
 		}
-		if s := n.Stats(); s.Refused.Panics != 2 || strings.Count(log.String(), "oh no") != 2 {
+		if s := n.Stats(); s.Refused.Panics != 2 || strings.Count(log.String(), "oh no") != 2 || strings.Count(log.String(), "request_test.go") < 2 {
 			t.Errorf("%d panics counted, log %q", s.Refused.Panics, log.String())
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/warren-dht/warren/compact"
@@ -148,9 +149,9 @@ func (c *core) serveUser(conn udp.Conn, from netip.AddrPort, id *ID, m *request)
 	defer func() {
 		if p := recover(); p != nil {
 			c.stats.Refused.Panics++
-			command, log := m.command, c.cfg.Logger
+			command, log, stack := m.command, c.cfg.Logger, debug.Stack()
 			c.after = append(c.after, func() {
-				log.Error("dhtrpc: handler panicked", "command", command, "from", from, "panic", fmt.Sprint(p))
+				log.Error("dhtrpc: handler panicked", "command", command, "from", from, "panic", fmt.Sprint(p), "stack", string(stack))
 			})
 			if !r.answered {
 				c.unknown(conn, from, m)
