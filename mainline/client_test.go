@@ -213,7 +213,7 @@ func TestSilentNodeLeaves(t *testing.T) {
 		stop, _ := b.live('B')
 		for range s.node.Lookup(hashOf("x")).Peers(s.Context()) {
 		}
-		time.Sleep(4 * time.Second)
+		time.Sleep(2*giveUp + time.Second) // of the query and of the pings
 		if got := s.node.Nodes(); len(got) != 1 || got[0].Addr != b.addr {
 			t.Errorf("the table holds %v", got)
 		}

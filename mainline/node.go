@@ -149,6 +149,7 @@ func (n *Node) listen(now time.Time, i int, addr netip.AddrPort) (*socket, error
 		index:      i,
 		is6:        conn.LocalAddr().Addr().Is6(),
 		calls:      call.NewTable[query](n.rnd, 16),
+		silent:     keep.NewMap[netip.AddrPort, struct{}, struct{}](keep.Limits{Entries: maxSilent, Age: silentAge}, nil),
 		nextUpkeep: now.Add(upkeepEvery),
 	}
 	s.tokens = token.New(tokenSize, tokenPeriod, tokenHash, func(b []byte) { randomize(b, n.rnd) })

@@ -25,6 +25,9 @@ func (r *rtt) sample(d time.Duration) {
 	r.smooth += (d - r.smooth) / 8
 }
 
+// patience is how long a walk waits at its end for an answer.
+func (r *rtt) patience() time.Duration { return min(4*r.slow(), giveUp) }
+
 // slow is how long an answer may take before it is late.
 func (r *rtt) slow() time.Duration {
 	if r.smooth == 0 {

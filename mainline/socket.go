@@ -5,16 +5,26 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/internal/call"
+	"github.com/warren-dht/warren/internal/keep"
 	"github.com/warren-dht/warren/internal/token"
 	"github.com/warren-dht/warren/udp"
 )
 
-// Timeouts of a query (docs/spec/mainline.md §9.2). A walk's query is sent once,
-// and when it is late (rtt.slow) the walk may ask another node beside; one that
-// has to arrive (a ping of upkeep, announce_peer, put) is sent a second time.
+// Timeouts of a query (docs/spec/mainline.md §9.2). A walk's query is sent once.
+// When it is late (rtt.slow) the walk may ask another node beside, when it has
+// stalled (rtt.patience) the walk may end without it, and until giveUp its answer
+// is still taken. One that has to arrive (a ping of upkeep, announce_peer, put)
+// is sent a second time.
 const (
 	resendAfter = 1500 * time.Millisecond
 	giveUp      = 3 * time.Second
+)
+
+// maxSilent bounds the addresses that are remembered for not having answered,
+// silentAge for how long.
+const (
+	maxSilent = 1024
+	silentAge = 10 * time.Minute
 )
 
 // upkeepEvery is how often the table is looked after.
@@ -41,7 +51,8 @@ type socket struct {
 	tokens *token.Secrets
 	ballot ballot
 	rtt    rtt
-	checks int // pings under way that find out who is alive
+	silent *keep.Map[netip.AddrPort, struct{}, struct{}] // whose last query of a walk stalled
+	checks int                                           // pings under way that find out who is alive
 
 	in         message   // the datagram being read; the reader's own
 	lastHeard  time.Time // any answer at all
@@ -54,7 +65,8 @@ type query struct {
 	id       key  // of the node that is expected to answer
 	knownID  bool // it is known
 	check    bool // it is a ping of the table's own
-	slow     bool // it is late
+	late     bool // it should have been answered by now
+	stalled  bool // nobody waits for it any more
 	datagram []byte
 	events   chan<- event // where the asker waits; nil: nobody does
 	part     int          // what the asker knows the socket by
@@ -63,26 +75,28 @@ type query struct {
 // An event is what came of a query of a procedure. The procedure made room for
 // every event in its channel beforehand.
 type event struct {
-	kind eventKind
-	part int
-	from netip.AddrPort
-	data []byte // the answer, a copy
-	err  error
+	kind    eventKind
+	part    int
+	from    netip.AddrPort
+	stalled bool   // the query had stalled before
+	data    []byte // the answer, a copy
+	err     error
 }
 
 type eventKind uint8
 
 const (
-	querySlow   eventKind = iota // it is late, and goes on
-	queryAnswer                  // data is a response or an error
-	queryFailed                  // err says why; it is over
+	queryLate    eventKind = iota // it is late, and goes on
+	queryStalled                  // it is so late that it need not be waited for; it goes on
+	queryAnswer                   // data is a response or an error
+	queryFailed                   // err says why; it is over
 )
 
 func (c *query) tell(e event) {
 	if c.events == nil {
 		return
 	}
-	e.part, e.from = c.part, c.to
+	e.part, e.from, e.stalled = c.part, c.to, c.stalled
 	select {
 	case c.events <- e:
 	default:
@@ -132,10 +146,16 @@ func (s *socket) advance(now time.Time, out *outbox) {
 	for c := range s.calls.Expired(now) {
 		q := &c.Payload
 		switch {
-		case c.Retries == 0 && !q.slow && now.Sub(c.Created) < giveUp:
-			q.slow = true
-			q.tell(event{kind: querySlow})
-			s.calls.Sent(c, now, c.Created.Add(giveUp))
+		case c.Retries == 0 && !q.late && now.Sub(c.Created) < giveUp:
+			q.late = true
+			q.tell(event{kind: queryLate})
+			if _, _, silent := s.silent.Get(now, q.to); silent {
+				s.stall(now, c)
+			} else {
+				s.calls.Sent(c, now, c.Created.Add(s.rtt.patience()))
+			}
+		case c.Retries == 0 && !q.stalled && now.Sub(c.Created) < giveUp:
+			s.stall(now, c)
 		case c.Retries > 0 && !c.Exhausted():
 			start := len(out.buf)
 			out.add(append(out.buf, q.datagram...), start, q.to)
@@ -154,6 +174,22 @@ func (s *socket) advance(now time.Time, out *outbox) {
 	s.upkeep(now, out)
 }
 
+// stall notes that a query is not waited for any more. The next one to the same
+// address stalls as soon as it is late, until there is an answer from there.
+func (s *socket) stall(now time.Time, c *call.Call[query]) {
+	q := &c.Payload
+	q.tell(event{kind: queryStalled})
+	q.stalled = true
+	if !s.cutOff(now) {
+		s.silent.Put(now, q.to, struct{}{}, struct{}{})
+	}
+	s.calls.Sent(c, now, c.Created.Add(giveUp))
+}
+
+// cutOff reports whether nobody at all has answered for a while: then it is
+// probably us who are to blame.
+func (s *socket) cutOff(now time.Time) bool { return now.Sub(s.lastHeard) > 30*time.Second }
+
 // deadline is when advance wants to be called again.
 func (s *socket) deadline() time.Time {
 	if d, ok := s.calls.Deadline(); ok && d.Before(s.nextUpkeep) {
@@ -171,10 +207,10 @@ func (s *socket) end(c *call.Call[query]) {
 
 // failed notes that a query was in vain. A node of the table is pinged at once,
 // twice, and leaves the table if it does not answer that either. Nothing is
-// held against it while nobody at all answers: then it is us who are cut off.
+// held against it while we are cut off.
 func (s *socket) failed(now time.Time, out *outbox, q *query) {
 	id, inTable := s.routes.byAddr[q.to]
-	if now.Sub(s.lastHeard) > 30*time.Second {
+	if s.cutOff(now) {
 		if x := s.routes.table.Get(id); inTable && x != nil {
 			x.Data.checking = false
 		}
@@ -246,9 +282,10 @@ func (s *socket) answer(now time.Time, out *outbox, m *message, d *udp.Datagram)
 		return
 	}
 	s.lastHeard = now
+	s.silent.Delete(d.Peer)
 	q := c.Payload
-	if c.Sent == 1 {
-		s.rtt.sample(now.Sub(c.Last))
+	if c.Retries == 0 || c.Sent == 1 { // else nobody knows which of two was answered
+		s.rtt.sample(now.Sub(c.Created))
 	}
 	s.end(c)
 	if m.kind == 'e' {

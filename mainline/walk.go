@@ -15,6 +15,7 @@ import (
 const (
 	maxAlpha    = 64
 	maxInflight = 2 * maxAlpha // of one walk, late ones included
+	maxPerQuery = 3            // events of a query: it is late, it has stalled, its end
 	maxHolders  = 64           // nodes whose tokens a walk remembers
 )
 
@@ -52,6 +53,7 @@ type part struct {
 	subnets map[netip.Prefix]netip.AddrPort // whom of a public network we ask
 	next    *point                          // waits for a free slot
 	routers bool                            // the bootstrap nodes have been offered
+	stalled int                             // queries that need not be waited for
 	holders []holder                        // nearest first
 }
 
@@ -74,7 +76,7 @@ type answer struct {
 
 // newWalk prepares a walk over the given sockets.
 func (n *Node) newWalk(req request, sockets []*socket) *walk {
-	w := &walk{n: n, req: req, alpha: n.cfg.Alpha, events: make(chan event, 2*maxInflight*len(sockets))}
+	w := &walk{n: n, req: req, alpha: n.cfg.Alpha, events: make(chan event, maxPerQuery*maxInflight*len(sockets))}
 	for i, s := range sockets {
 		w.parts = append(w.parts, &part{
 			s:       s,
@@ -210,13 +212,19 @@ func (w *walk) ask() (waiting, done bool) {
 	done = true
 	for _, p := range w.parts {
 		waiting = w.askPart(p) || waiting
-		if p.next == nil && p.search.Done() && p.search.Answers < K && !p.routers && !w.noSeeds {
+		if p.done() && p.search.Answers < K && !p.routers && !w.noSeeds {
 			w.offerRouters(p) // too few live nodes: begin from the bootstrap nodes as well
 			waiting = w.askPart(p) || waiting
 		}
-		done = done && p.next == nil && p.search.Done()
+		done = done && p.done()
 	}
 	return waiting, done
+}
+
+// done reports whether there is nobody left to ask, and nothing under way that
+// matters or could still be hoped for.
+func (p *part) done() bool {
+	return p.next == nil && (p.search.Done() || p.search.Waiting() == 0 && p.search.Inflight() == p.stalled)
 }
 
 // askPart is ask for one socket.
@@ -286,12 +294,19 @@ func (w *walk) send(p *part, c point) {
 // handle takes what came of a query. It reports whether to go on.
 func (w *walk) handle(e event) bool {
 	p := w.parts[e.part]
-	if e.kind == querySlow {
+	switch e.kind {
+	case queryLate:
 		p.search.Slow(e.from)
+		return true
+	case queryStalled:
+		p.stalled++
 		return true
 	}
 	<-w.n.slots
 	w.held--
+	if e.stalled {
+		p.stalled--
+	}
 	if e.kind == queryFailed {
 		if subnet, limited := kad.Subnet(e.from.Addr()); limited && p.subnets[subnet] == e.from {
 			delete(p.subnets, subnet) // another of that network may be asked
