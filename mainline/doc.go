@@ -28,7 +28,8 @@
 // # Size of replies
 //
 // No reply is longer than 1024 bytes (BEP 32), but for that to a get, which may
-// take 1280 if that is what a long value needs. Lists of nodes, peers and samples
+// take 1280 if that is what a long value needs (up to 1344 if the querier's
+// transaction id is longer than any that is in use). Lists of nodes, peers and samples
 // are cut to fit. How much longer a reply may be than the query that provokes it,
 // at the worst: 1.3 times for ping and errors, 3.5 for find_node (6 if it asks
 // for both families), 9 for get_peers, 10 for sample_infohashes, 15.5 for get, 1

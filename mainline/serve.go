@@ -65,7 +65,7 @@ func (s *socket) serve(now time.Time, out *outbox, m *message, from netip.AddrPo
 	case methodPut:
 		code, text = s.servePut(now, a, from)
 	case methodSample:
-		b, code, text = s.serveSample(now, b, a, from)
+		b, code, text = s.serveSample(now, b, start, m, from)
 	default:
 		// As libtorrent: whatever is about a target is a find_node (§5.5).
 		if len(a.target) == n.idLen || len(a.infoHash) == n.idLen {
@@ -290,8 +290,8 @@ func (s *socket) servePut(now time.Time, a *body, from netip.AddrPort) (Code, st
 	return 0, ""
 }
 
-func (s *socket) serveSample(now time.Time, b []byte, a *body, from netip.AddrPort) ([]byte, Code, string) {
-	n := s.node
+func (s *socket) serveSample(now time.Time, b []byte, start int, m *message, from netip.AddrPort) ([]byte, Code, string) {
+	n, a := s.node, &m.body
 	if len(a.target) != n.idLen {
 		return b, CodeProtocol, "`sample_infohashes` missing required `a.target` field"
 	}
@@ -303,7 +303,8 @@ func (s *socket) serveSample(now time.Time, b []byte, a *body, from netip.AddrPo
 	b = append(b, "3:num"...)
 	b = bencode.AppendInt(b, num)
 	b = append(b, "7:samples"...)
-	return bencode.AppendString(b, samples), 0, ""
+	room := maxReply - (len(b) - start) - tailSize(m.t) - len("640:")
+	return bencode.AppendString(b, samples[:min(len(samples), room/n.idLen*n.idLen)]), 0, ""
 }
 
 // tokenSize is the length of our tokens.

@@ -391,20 +391,25 @@ func TestReplyFactor(t *testing.T) {
 		{"get", map[string]any{"target": target}, 15.5},
 		{"get", map[string]any{"target": target, "want": []any{"n4", "n6"}}, 15},
 		{"sample_infohashes", map[string]any{"target": h}, 10},
+		{"sample_infohashes", map[string]any{"target": h, "want": []any{"n4", "n6"}}, 9},
 		{"announce_peer", map[string]any{"info_hash": h, "port": 1, "token": token}, 1},
 		{"put", map[string]any{"token": token, "v": "x"}, 1},
 		{"unknown", map[string]any{}, 1.3},
 	} {
+		limit, longLimit := maxReply, maxReply
+		if c.method == "get" {
+			limit, longLimit = maxValueReply, maxValueReply+maxTransaction
+		}
+		long := d.give(n, stranger, krpc(t, map[string]any{"a": withID(c.args), "q": c.method, "t": strings.Repeat("t", maxTransaction), "y": "q"}))
+		if long == nil || len(long) > longLimit {
+			t.Errorf("%s %v with a long transaction id: %d bytes", c.method, c.args, len(long))
+		}
 		query := krpc(t, map[string]any{"a": withID(c.args), "q": c.method, "t": "", "y": "q"})
 		reply := d.give(n, stranger, query)
 		factor := float64(len(reply)) / float64(len(query))
 		t.Logf("%s: %d bytes for %d: %.1f", c.method, len(reply), len(query), factor)
 		if reply == nil || factor > c.factor {
 			t.Errorf("%s %v: %d bytes for %d: %.2f, more than %.1f", c.method, c.args, len(reply), len(query), factor, c.factor)
-		}
-		limit := maxReply
-		if c.method == "get" {
-			limit = maxValueReply
 		}
 		if len(reply) > limit {
 			t.Errorf("%s: %d bytes", c.method, len(reply))
