@@ -28,9 +28,9 @@ const (
 func (n *Node) bootstrap() {
 	err := n.resolve()
 	close(n.resolved)
-	n.walkHome()
+	n.walkHome(n.sockets...)
 	ctx, cancel := context.WithTimeout(n.ctx, fillTimeout)
-	n.fill(ctx)
+	n.fill(ctx, n.sockets...)
 	cancel()
 	n.mu.Lock()
 	known := 0
@@ -46,23 +46,23 @@ func (n *Node) bootstrap() {
 	close(n.ready)
 }
 
-// walkHome walks to each socket's own id. A table of IPv6 that is empty is begun
+// walkHome walks to each given socket's own id. A table of IPv6 that is empty is begun
 // with what the nodes of IPv4 know (BEP 32).
-func (n *Node) walkHome() {
+func (n *Node) walkHome(sockets ...*socket) {
 	var all sync.WaitGroup
-	for _, s := range n.sockets {
+	for _, s := range sockets {
 		n.mu.Lock()
 		target := s.id
 		randomize(target[nearBytes:n.idLen], n.rnd)
 		other := n.byFamily[1-family(s.is6)]
 		helps := other != nil && s == n.byFamily[family(s.is6)]
 		n.mu.Unlock()
-		sockets := []*socket{s}
+		both := []*socket{s}
 		if helps {
-			sockets = append(sockets, other)
+			both = append(both, other)
 		}
 		all.Go(func() {
-			w := n.newWalk(request{method: methodGetPeers, target: target, want4: helps, want6: helps}, sockets)
+			w := n.newWalk(request{method: methodGetPeers, target: target, want4: helps, want6: helps}, both)
 			w.upkeep = true
 			w.run(n.ctx)
 			n.finished(w)
@@ -75,10 +75,10 @@ func (n *Node) walkHome() {
 // has room, as a node does that joins (Kademlia, §2.3): a walk home alone meets
 // only nodes of our own corner. What it does not finish in time is left to
 // maintain.
-func (n *Node) fill(ctx context.Context) {
+func (n *Node) fill(ctx context.Context, sockets ...*socket) {
 	var all errgroup.Group
 	all.SetLimit(fillAtOnce)
-	for _, s := range n.sockets {
+	for _, s := range sockets {
 		n.mu.Lock()
 		buckets := s.routes.roomy()
 		n.mu.Unlock()
@@ -167,20 +167,21 @@ func (n *Node) maintain(now time.Time, s *socket) {
 		return
 	}
 	if s.routes.table.Len() == 0 {
-		if len(n.cfg.Bootstrap) == 0 && len(n.saved) == 0 {
+		if len(n.cfg.Bootstrap) == 0 && len(n.saved) == 0 || now.Before(s.nextHome) {
 			return
 		}
-		n.retry = min(max(2*n.retry, retryFirst), retryMost)
-		n.background(now, n.retry, func() {
+		s.retry = min(max(2*s.retry, retryFirst), retryMost)
+		s.nextHome = now.Add(s.retry)
+		n.background(now, refreshPause, func() {
 			if len(n.cfg.Bootstrap) > 0 {
 				n.resolve()
 			}
-			n.walkHome()
-			n.fill(n.ctx)
+			n.walkHome(s)
+			n.fill(n.ctx, s)
 		})
 		return
 	}
-	n.retry = 0
+	s.retry = 0
 	bucket, ok := s.routes.stale(now, n.cfg.BucketAge)
 	if !ok {
 		return
@@ -203,6 +204,6 @@ func (n *Node) background(now time.Time, pause time.Duration, run func()) {
 // rebased walks home again: the socket has taken another id.
 func (n *Node) rebased(now time.Time, s *socket) {
 	if n.isReady && !n.refreshing {
-		n.background(now, refreshPause, n.walkHome)
+		n.background(now, refreshPause, func() { n.walkHome(s) })
 	}
 }

@@ -58,7 +58,6 @@ type Node struct {
 	tokens      *keep.Map[key, []holder, struct{}] // from lookups, by target
 	journal     *journal                           // nil: there is no durable store
 	saved       []netip.AddrPort                   // nodes known from an earlier life
-	retry       time.Duration                      // the last pause between bootstraps that found nobody
 	routers     [2][]netip.AddrPort                // resolved
 	size        [2]sizer
 	scratch     []netip.AddrPort

@@ -57,6 +57,8 @@ type socket struct {
 	in         message   // the datagram being read; the reader's own
 	lastHeard  time.Time // any answer at all
 	nextUpkeep time.Time
+	nextHome   time.Time     // before that it does not bootstrap again
+	retry      time.Duration // the last pause between bootstraps that found nobody
 }
 
 // A query is one that we have in flight.
