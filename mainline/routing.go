@@ -23,6 +23,7 @@ const (
 const (
 	maxSpares      = 8                // newcomers remembered for a full bucket
 	maxChecks      = 32               // pings under way to find out who is alive
+	maxStrangers   = maxChecks / 2    // of those, the ones to nodes that only sent us a query
 	maxTried       = 1024             // strangers that were pinged lately
 	tryAgain       = 10 * time.Minute // and are not pinged again for so long
 	refreshPings   = 8                // questionable nodes pinged in one round of upkeep

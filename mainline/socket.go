@@ -341,7 +341,7 @@ func (s *socket) proved(now time.Time, out *outbox, c point) {
 // queried notes that a node sent us a query. One that the table could take is
 // pinged first, since its address is not proven (docs/spec/mainline.md §23.7).
 func (s *socket) queried(now time.Time, out *outbox, c point) {
-	if s.routes.asked(now, c) || s.checks >= maxChecks || !s.routes.try(now, c, s.node.cfg.BucketAge) {
+	if s.routes.asked(now, c) || s.checks >= maxStrangers || !s.routes.try(now, c, s.node.cfg.BucketAge) {
 		return
 	}
 	s.check(now, out, query{to: c.Addr})

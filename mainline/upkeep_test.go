@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/warren-dht/warren/udp"
 )
 
 // TestFamilyWithoutNodes: a socket of a family in which nobody answers tries
@@ -27,6 +29,39 @@ func TestFamilyWithoutNodes(t *testing.T) {
 		}
 		if s := n.Stats().Sockets; s[0].Nodes < K || s[1].Nodes != 0 {
 			t.Errorf("the tables: %+v", s)
+		}
+	})
+}
+
+// TestStrangersDoNotStopUpkeep: however many strangers send queries, there is
+// room to find out which nodes of the table live.
+func TestStrangersDoNotStopUpkeep(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		a, b := s.actor(), s.actor()
+		a.enter('A')
+		b.enter('B')
+		stop, _ := b.live('B')
+		defer stop()
+		ping := krpc(t, map[string]any{"a": withID(map[string]any{}), "q": "ping", "t": "aa", "y": "q"})
+		out, sock := borrowOutbox(), s.node.sockets[0]
+		spoof := func(from int) {
+			d := udp.Datagram{Payload: ping, Peer: netip.AddrPortFrom(netip.AddrFrom4([4]byte{60, byte(from >> 8), byte(from), 1}), 1)}
+			s.node.mu.Lock()
+			sock.receive(time.Now(), out, &d)
+			s.node.mu.Unlock()
+			out.flush(sock.conn)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			for range s.node.Lookup(hashOf("x")).Peers(s.Context()) {
+			}
+		}()
+		for i := range 1000 {
+			spoof(i)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if got := s.node.Nodes(); len(got) != 1 || got[0].Addr != b.addr {
+			t.Errorf("the table holds %v", got)
 		}
 	})
 }
