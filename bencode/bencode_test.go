@@ -238,9 +238,23 @@ func TestAppendRefuses(t *testing.T) {
 	for range MaxDepth + 1 {
 		deep = []any{deep}
 	}
-	for _, v := range []any{1.5, nil, []any{struct{}{}}, map[string]any{"a": uint8(1)}, Raw("i01e"), deep} {
+	nested := func(v any, n int) any {
+		for range n {
+			v = []any{v}
+		}
+		return v
+	}
+	for _, v := range []any{
+		1.5, nil, []any{struct{}{}}, map[string]any{"a": uint8(1)}, Raw("i01e"), deep,
+		nested([]any{}, MaxDepth), nested(map[string]any{}, MaxDepth), nested(Raw("le"), MaxDepth), Raw("e"), []any{Raw("e")},
+	} {
 		if b, err := Append(nil, v); err == nil {
 			t.Errorf("Append(%v) = %q", v, b)
+		}
+	}
+	for _, v := range []any{nested([]any{}, MaxDepth-1), nested(Raw("le"), MaxDepth-1), nested("x", MaxDepth)} {
+		if b, err := Append(nil, v); err != nil || Check(b) != nil {
+			t.Errorf("Append(%v) = %q, %v", v, b, err)
 		}
 	}
 	if b, err := Append(nil, []any{Raw("i1e"), uint16(2), []byte("x"), int64(math.MinInt64)}); err != nil || string(b) != "li1ei2e1:xi-9223372036854775808ee" {

@@ -5,8 +5,11 @@ import "bytes"
 // Check reports whether b is exactly one value in canonical form: nothing
 // follows it, all keys rise strictly, all integers fit 64 bits. It returns one
 // of the package's errors if not.
-func Check(b []byte) error {
-	r := NewReader(b)
+func Check(b []byte) error { return check(b, 0) }
+
+// check is Check for a value that lies in depth lists and dictionaries.
+func check(b []byte, depth int) error {
+	r := Reader{b: b, depth: depth}
 	r.check()
 	if r.err == nil && r.pos != len(b) {
 		return ErrTrailing

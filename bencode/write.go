@@ -24,15 +24,13 @@ func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 type Raw []byte
 
 // Append appends a value: an int, int64 or uint16, a string or []byte, a []any
-// or a map[string]any of such values, or a Raw one, which must be bencode. Keys
-// come out sorted. Any other type is an error, and so is nesting deeper than
-// MaxDepth.
+// or a map[string]any of such values, or a Raw one, which must be canonical.
+// Keys come out sorted. Any other type is an error, and so is nesting deeper
+// than MaxDepth.
 func Append(b []byte, v any) ([]byte, error) { return appendValue(b, v, 0) }
 
+// appendValue appends a value that lies in depth lists and dictionaries.
 func appendValue(b []byte, v any, depth int) ([]byte, error) {
-	if depth > MaxDepth {
-		return nil, ErrDepth
-	}
 	switch v := v.(type) {
 	case int:
 		return AppendInt(b, v), nil
@@ -45,11 +43,14 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	case []byte:
 		return AppendString(b, v), nil
 	case Raw:
-		if err := Check(v); err != nil {
+		if err := check(v, depth); err != nil {
 			return nil, err
 		}
 		return append(b, v...), nil
 	case []any:
+		if depth == MaxDepth {
+			return nil, ErrDepth
+		}
 		b = append(b, 'l')
 		for _, e := range v {
 			var err error
@@ -59,6 +60,9 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 		}
 		return append(b, 'e'), nil
 	case map[string]any:
+		if depth == MaxDepth {
+			return nil, ErrDepth
+		}
 		keys := make([]string, 0, len(v))
 		for k := range v {
 			keys = append(keys, k)
