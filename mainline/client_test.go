@@ -562,6 +562,10 @@ func TestGetNewest(t *testing.T) {
 		if _, err := s.node.Get(s.Context(), hashOf("nothing")); !errors.Is(err, ErrNotFound) {
 			t.Errorf("of nothing: %v", err)
 		}
+		all := func(_, _, _ []byte) bool { return true }
+		if f, err := s.node.Get(s.Context(), target, GetOptions{Verify: all}); err != nil || f.Seq != forged.Seq {
+			t.Errorf("with a function that finds every signature good: %+v, %v", f, err)
+		}
 	})
 }
 

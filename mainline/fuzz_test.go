@@ -25,7 +25,7 @@ func FuzzAnswer(f *testing.F) {
 	from := netip.MustParseAddrPort("127.0.0.1:9")
 	target := MutableTarget(item.Key, nil)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		g := getter{n: n, target: target.key}
+		g := getter{n: n, target: target.key, opts: GetOptions{Verify: verifyEd25519}}
 		peers := 0
 		visit := func(a *answer) bool {
 			g.visit(a)

@@ -20,6 +20,8 @@ type GetOptions struct {
 	MinSeq int64
 	// First returns the first valid mutable item instead of the newest.
 	First bool
+	// Verify checks the signatures instead of Config.Verify (verify).
+	Verify Verify
 }
 
 // Found is an item that was found, and how sure that is.
@@ -44,6 +46,9 @@ func (n *Node) Get(ctx context.Context, target ID, opts ...GetOptions) (*Found, 
 	g := getter{n: n, target: target.key}
 	if len(opts) > 0 {
 		g.opts = opts[0]
+	}
+	if g.opts.Verify == nil {
+		g.opts.Verify = n.cfg.Verify
 	}
 	if !g.opts.NoCache {
 		n.mu.Lock()
@@ -137,7 +142,7 @@ func (g *getter) take(from point, socket int, b *body) {
 		if !g.best.From.Addr.IsValid() {
 			g.best.From = contact
 		}
-	case !g.n.cfg.Verify(item.Signature, appendSigned(nil, item.Salt, item.Seq, item.Value), item.Key):
+	case !g.opts.Verify(item.Signature, appendSigned(nil, item.Salt, item.Seq, item.Value), item.Key):
 		g.invalid++
 	case g.best == nil:
 		g.best = &Found{Item: item, From: contact, Agree: 1}
