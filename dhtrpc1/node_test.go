@@ -165,6 +165,41 @@ func TestQueryOfGivenNodes(t *testing.T) {
 	})
 }
 
+// TestQueryOfManyNodes: also more than a search of the network would bear in
+// mind, each of them once.
+func TestQueryOfManyNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNet(t, 0)
+		var q Query
+		for range 300 {
+			node := n.listen(Config{Handler: valueStore()})
+			q.Nodes = append(q.Nodes, Peer{Addr: node.LocalAddr()}, Peer{Addr: node.LocalAddr()})
+		}
+		got, err := Collect(n.boot.Query(t.Context(), q))
+		if err != nil || len(got) != 300 {
+			t.Errorf("%d replies, %v", len(got), err)
+		}
+	})
+}
+
+// TestLoopPanics: a loop over replies that panics leaves nothing behind.
+func TestLoopPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNet(t, 30)
+		func() {
+			defer func() { recover() }()
+			for range n.boot.Query(t.Context(), Query{Command: "values", Target: ID{7}}) {
+				panic("in the loop")
+			}
+		}()
+		n.boot.do(t.Context(), func(c *core, _ time.Time) {
+			if c.queries != 0 || c.calls.Len() != 0 {
+				t.Errorf("%d queries, %d requests under way", c.queries, c.calls.Len())
+			}
+		})
+	})
+}
+
 func TestQueryErrors(t *testing.T) {
 	bubble("nobody known", t, func(t *testing.T) {
 		n := newTestNet(t, 0)

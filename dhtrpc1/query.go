@@ -17,7 +17,7 @@ type Query struct {
 	Value []byte
 
 	// Nodes, if there are any, are asked instead of those on the way to the
-	// target, all of them and nobody else.
+	// target, all of them (up to 4,096) and nobody else.
 	Nodes []Peer
 	// K is how many of the closest nodes to find; 0 is 20.
 	K int

@@ -22,7 +22,8 @@ type search struct {
 	yield  func(Reply, error) bool
 
 	lookup *kad.Lookup[ID]
-	move   bool // nodes that are named in replies are asked, too
+	move   bool   // nodes that are named in replies are asked, too
+	given  []Peer // of Query.Nodes, those that have not been offered yet
 	nodes  map[netip.AddrPort]candidate
 	second bool             // the second part has begun
 	tokens []netip.AddrPort // whom it has still to ask
@@ -72,9 +73,7 @@ func (n *Node) search(ctx context.Context, q Query, commit bool) iter.Seq2[Reply
 		s, err := n.newSearch(ctx, q, commit)
 		if err == nil {
 			s.yield = yield
-			err = s.run(ctx)
-			s.end()
-			if s.stopped {
+			if err = s.run(ctx); s.stopped {
 				return
 			}
 		}
@@ -108,6 +107,7 @@ func (n *Node) newSearch(ctx context.Context, q Query, commit bool) (*search, er
 		commit:  commit,
 		lookup:  kad.NewLookup(q.Target, q.K, q.Concurrency),
 		move:    move,
+		given:   q.Nodes,
 		nodes:   map[netip.AddrPort]candidate{},
 		asks:    map[*ask]struct{}{},
 		results: make(chan result, maxOutstanding),
@@ -116,7 +116,6 @@ func (n *Node) newSearch(ctx context.Context, q Query, commit bool) (*search, er
 		if !sendable(p.Addr) || p.Referrer.IsValid() && !sendable(p.Referrer) {
 			return nil, ErrAddress
 		}
-		s.offer(p.Addr, nil, p.Referrer)
 	}
 	return s, n.do(ctx, func(c *core, _ time.Time) {
 		c.queries++
@@ -152,8 +151,10 @@ func (s *search) offer(addr netip.AddrPort, id *ID, referrer netip.AddrPort) {
 	}
 }
 
-// run asks until nobody is left to ask.
+// run asks until nobody is left to ask, and gives back what the search holds of
+// the node, even if the caller's loop panics.
 func (s *search) run(ctx context.Context) error {
+	defer s.end()
 	if err := s.part(ctx); err != nil || s.stopped {
 		return err
 	}
@@ -231,6 +232,11 @@ func (s *search) start(c *core, now time.Time) {
 // next chooses whom to ask next.
 func (s *search) next() (addr netip.AddrPort, ok bool) {
 	if !s.second {
+		// One at a time, since a lookup keeps few in waiting.
+		for s.lookup.Waiting() == 0 && len(s.given) > 0 {
+			s.offer(s.given[0].Addr, nil, s.given[0].Referrer)
+			s.given = s.given[1:]
+		}
 		c, ok := s.lookup.Next()
 		return c.Addr, ok
 	}
