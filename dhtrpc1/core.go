@@ -60,7 +60,7 @@ func newCore(cfg *Config, now time.Time) *core {
 		nextTick:    now.Add(tick),
 	}
 	for _, n := range cfg.Nodes {
-		if sendable(n.Addr) {
+		if n.Addr = unmapped(n.Addr); sendable(n.Addr) {
 			c.table.Insert(n, standing{heard: now})
 		}
 	}
@@ -128,6 +128,12 @@ func (c *core) ownID() []byte {
 		return nil
 	}
 	return c.id[:]
+}
+
+// unmapped is a, as an IPv4 address if it is an IPv4-mapped one, which is how
+// package net likes to return them.
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // sendable tells whether a is an address that a node can have.

@@ -71,12 +71,23 @@ type packet struct {
 }
 
 // Listen binds a node's socket and starts it. It begins to bootstrap at once;
-// see [Node.Ready].
+// see [Node.Ready]. The error is that of the network, or wraps [ErrAddress].
 func Listen(cfg Config) (*Node, error) {
-	for _, a := range cfg.Bootstrap {
-		if !sendable(a) {
+	cfg.Bootstrap = slices.Clone(cfg.Bootstrap)
+	for i, a := range cfg.Bootstrap {
+		if cfg.Bootstrap[i] = unmapped(a); !sendable(cfg.Bootstrap[i]) {
 			return nil, fmt.Errorf("%w: bootstrap %v", ErrAddress, a)
 		}
+	}
+	host := cfg.Host.Unmap()
+	switch {
+	case cfg.Conn != nil:
+		host = cfg.Conn.LocalAddr().Addr()
+	case !host.IsValid():
+		host = netip.IPv4Unspecified()
+	}
+	if !host.Is4() {
+		return nil, fmt.Errorf("%w: socket at %v", ErrAddress, host)
 	}
 	if cfg.ID == (ID{}) {
 		crand.Read(cfg.ID[:])
@@ -92,16 +103,12 @@ func Listen(cfg Config) (*Node, error) {
 		crand.Read(seed[:])
 		cfg.Rand = rand.NewChaCha8(seed)
 	}
-	cfg.Bootstrap = slices.Clone(cfg.Bootstrap)
 	if cfg.Conn == nil {
 		if cfg.Network == nil {
 			cfg.Network = udp.Default
 		}
-		if !cfg.Host.IsValid() {
-			cfg.Host = netip.IPv4Unspecified()
-		}
 		var err error
-		if cfg.Conn, err = cfg.Network.Listen(netip.AddrPortFrom(cfg.Host, cfg.Port)); err != nil {
+		if cfg.Conn, err = cfg.Network.Listen(netip.AddrPortFrom(host, cfg.Port)); err != nil {
 			return nil, fmt.Errorf("dhtrpc1: %w", err)
 		}
 	}

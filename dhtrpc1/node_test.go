@@ -243,6 +243,18 @@ func TestQueryErrors(t *testing.T) {
 	bubble("bad addresses", t, func(t *testing.T) {
 		n := newTestNet(t, 0)
 		six := netip.MustParseAddrPort("[::1]:5")
+		if _, err := Listen(Config{Network: n.Host(), Host: six.Addr()}); !errors.Is(err, ErrAddress) {
+			t.Error(err)
+		}
+		mapped := netip.AddrPortFrom(netip.AddrFrom16(n.boot.LocalAddr().Addr().As16()), n.boot.LocalAddr().Port())
+		c := n.listen(Config{Bootstrap: []netip.AddrPort{mapped}})
+		if p, err := c.Ping(t.Context(), mapped); err != nil || p.Addr != n.boot.LocalAddr() {
+			t.Errorf("%v, %v", p, err)
+		}
+		q := Query{Command: "x", Nodes: []Peer{{Addr: mapped}}}
+		if _, err := Collect(c.Query(t.Context(), q)); err != nil {
+			t.Error(err)
+		}
 		if _, err := n.boot.Ping(t.Context(), six); !errors.Is(err, ErrAddress) {
 			t.Error(err)
 		}

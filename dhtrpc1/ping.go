@@ -23,7 +23,7 @@ type Pong struct {
 
 // Ping asks a node for its id and for our address.
 func (n *Node) Ping(ctx context.Context, addr netip.AddrPort) (Pong, error) {
-	if !sendable(addr) {
+	if addr = unmapped(addr); !sendable(addr) {
 		return Pong{}, ErrAddress
 	}
 	a := &ask{to: addr, req: request{command: commandPing}}
@@ -35,6 +35,7 @@ func (n *Node) Ping(ctx context.Context, addr netip.AddrPort) (Pong, error) {
 // to the peer before. The referrer must have heard from the peer. The answer is
 // the peer's.
 func (n *Node) Holepunch(ctx context.Context, peer, referrer netip.AddrPort) (Pong, error) {
+	peer, referrer = unmapped(peer), unmapped(referrer)
 	if !sendable(peer) || !sendable(referrer) {
 		return Pong{}, ErrAddress
 	}

@@ -107,15 +107,16 @@ func (n *Node) newSearch(ctx context.Context, q Query, commit bool) (*search, er
 		commit:  commit,
 		lookup:  kad.NewLookup(q.Target, q.K, q.Concurrency),
 		move:    move,
-		given:   q.Nodes,
 		nodes:   map[netip.AddrPort]candidate{},
 		asks:    map[*ask]struct{}{},
 		results: make(chan result, maxOutstanding),
 	}
 	for _, p := range q.Nodes {
+		p = Peer{unmapped(p.Addr), unmapped(p.Referrer)}
 		if !sendable(p.Addr) || p.Referrer.IsValid() && !sendable(p.Referrer) {
 			return nil, ErrAddress
 		}
+		s.given = append(s.given, p)
 	}
 	return s, n.do(ctx, func(c *core, _ time.Time) {
 		c.queries++

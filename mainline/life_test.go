@@ -552,8 +552,11 @@ func TestSingleNodeQueries(t *testing.T) {
 		tn := newTestnet(t, 20)
 		defer tn.close()
 		a, b := tn.nodes[3], tn.nodes[9]
-		if c, err := a.Ping(t.Context(), b.Addr()); err != nil || c.ID != b.ID() {
-			t.Errorf("%v, %v", c, err)
+		mapped := netip.AddrPortFrom(netip.AddrFrom16(b.Addr().Addr().As16()), b.Addr().Port())
+		for _, addr := range []netip.AddrPort{b.Addr(), mapped} {
+			if c, err := a.Ping(t.Context(), addr); err != nil || c != (Contact{b.ID(), b.Addr()}) {
+				t.Errorf("%v, %v", c, err)
+			}
 		}
 		if list, err := a.FindNode(t.Context(), b.Addr(), hashOf("x")); err != nil || len(list) != K {
 			t.Errorf("%v, %v", list, err)

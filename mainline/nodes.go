@@ -59,8 +59,10 @@ func (n *Node) socketFor(a netip.AddrPort) (*socket, error) {
 	return nil, fmt.Errorf("mainline: no socket of the family of %v", a)
 }
 
-// query asks one node and waits for its answer, which m will hold.
+// query asks one node and waits for its answer, which m will hold. An
+// IPv4-mapped address, as package net likes to return it, is one of IPv4.
 func (n *Node) query(ctx context.Context, a netip.AddrPort, req *request, m *message) (Contact, error) {
+	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	s, err := n.socketFor(a)
 	if err != nil {
 		return Contact{}, err
