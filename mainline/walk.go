@@ -3,6 +3,7 @@ package mainline
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"net/netip"
 	"slices"
 	"time"
@@ -323,7 +324,11 @@ func (w *walk) handle(e event) bool {
 	valid := p.s.secureContact(from)
 	p.search.Answered(e.from, from.ID, valid)
 	if valid && m.body.any(hasToken) && len(m.body.token) <= maxToken {
-		p.hold(w.req.target, holder{point: from, socket: p.s.index, token: bytes.Clone(m.body.token), seq: itemSeq(&m.body), sig: bytes.Clone(m.body.sig)})
+		h := holder{point: from, socket: p.s.index, token: bytes.Clone(m.body.token), seq: itemSeq(&m.body)}
+		if len(m.body.sig) == ed25519.SignatureSize {
+			h.sig = bytes.Clone(m.body.sig)
+		}
+		p.hold(w.req.target, h)
 	}
 	w.offerNodes(m.body.nodes, peer4Size, e.from)
 	w.offerNodes(m.body.nodes6, peer6Size, e.from)
