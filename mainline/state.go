@@ -120,11 +120,14 @@ func (n *Node) restore(now time.Time) error {
 	for _, c := range st.Nodes {
 		n.saveAddr(c.Addr)
 	}
-	for _, i := range st.Items {
+	for k, i := range st.Items {
 		if i.check() != nil || i.Mutable() && !n.cfg.Verify(i.Signature, SignedMessage(i.Salt, i.Seq, i.Value), i.Key) {
 			continue
 		}
-		n.keepItem(now, i.target(n.cfg.Hash), &i, nil, n.ownSource())
+		// Who put them is not known any more, and one source has room for only so many.
+		share := k / maxItemsPerSource
+		from := netip.AddrFrom4([4]byte{0, byte(share >> 8), byte(share), 1})
+		n.keepItem(now, i.target(n.cfg.Hash), &i, nil, from)
 	}
 	return nil
 }
