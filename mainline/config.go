@@ -34,13 +34,13 @@ const (
 	DefaultMaxPeers    = 50000
 	DefaultMaxItems    = 10000
 	DefaultQueryRate   = 64 // a second and source
-	DefaultSendRate    = 4  // a second and address
+	DefaultSendRate    = 2  // a second and address
 )
 
 // Tuning that Config does not offer.
 const (
 	burst        = 4    // times QueryRate
-	sendBurst    = 10   // times SendRate: 40 datagrams, libtorrent bans at 50 in ten seconds
+	sendBurst    = 12   // times SendRate: with it 44 in ten seconds; libtorrent bans at 50
 	maxTokens    = 1000 // targets whose tokens are remembered
 	tokenAge     = 5 * time.Minute
 	expireEvery  = time.Minute
@@ -110,8 +110,8 @@ type Config struct {
 	// IPv6 /64) that are answered in a second; 64, four times that in a burst.
 	// Negative: unlimited.
 	QueryRate int
-	// SendRate bounds the queries sent to one public address in a second; 4,
-	// ten times that in a burst. Negative: unlimited.
+	// SendRate bounds the queries sent to one public address in a second; 2,
+	// twelve times that in a burst. What is above waits. Negative: unlimited.
 	SendRate int
 
 	// Store, if not nil, remembers what is kept for others beyond the node's

@@ -29,16 +29,19 @@ func newLimiter(rate, burst float64) *limiter {
 }
 
 // allow takes one datagram off a source's bucket, if there is one left.
-func (l *limiter) allow(now time.Time, ip netip.Addr) bool {
+func (l *limiter) allow(now time.Time, ip netip.Addr) bool { return l.take(now, ip) == 0 }
+
+// take is allow, and returns how long it is until there is one left.
+func (l *limiter) take(now time.Time, ip netip.Addr) time.Duration {
 	b := l.bucket(now, ip)
-	if b == nil {
-		return true
-	}
-	if b.left < 1 {
-		return false
+	switch {
+	case b == nil:
+		return 0
+	case b.left < 1:
+		return l.until(1 - b.left)
 	}
 	b.left--
-	return true
+	return 0
 }
 
 // reserve takes one datagram off a source's bucket even if none is left, and
@@ -52,7 +55,12 @@ func (l *limiter) reserve(now time.Time, ip netip.Addr) time.Duration {
 	if b.left >= 0 {
 		return 0
 	}
-	return time.Duration(-b.left / l.rate * float64(time.Second))
+	return l.until(-b.left)
+}
+
+// until is how long so many datagrams take to come in; it is not zero.
+func (l *limiter) until(n float64) time.Duration {
+	return time.Duration(n/l.rate*float64(time.Second)) + 1
 }
 
 func (l *limiter) bucket(now time.Time, ip netip.Addr) *bucket {

@@ -35,10 +35,11 @@ type walk struct {
 
 	in      message // the answer being looked at
 	calls   []*call.Call[query]
-	held    int  // calls that hold one of the node's slots
-	slot    bool // another slot is held, for the next call
-	noSeeds bool // do not fall back on the bootstrap nodes
-	upkeep  bool // it is for the table's sake, and its tokens are of no use
+	held    int           // calls that hold one of the node's slots
+	slot    bool          // another slot is held, for the next call
+	pause   time.Duration // how long a query has to wait that its address may not get yet; 0: none has to
+	noSeeds bool          // do not fall back on the bootstrap nodes
+	upkeep  bool          // it is for the table's sake, and its tokens are of no use
 
 	complete bool // it ran to its end
 
@@ -52,7 +53,7 @@ type part struct {
 	i       int
 	search  *search
 	subnets map[netip.Prefix]netip.AddrPort // whom of a public network we ask
-	next    *point                          // waits for a free slot
+	next    *point                          // waits for a free slot, or until its address may be asked again
 	routers bool                            // the bootstrap nodes have been offered
 	stalled int                             // queries that need not be waited for
 	holders []holder                        // nearest first
@@ -121,6 +122,10 @@ func (w *walk) run(ctx context.Context) error {
 		if waiting {
 			slot = w.n.slots
 		}
+		var resume <-chan time.Time
+		if w.pause > 0 {
+			resume = time.After(w.pause)
+		}
 		select {
 		case e := <-w.events:
 			if !w.handle(e) {
@@ -138,6 +143,7 @@ func (w *walk) run(ctx context.Context) error {
 			}
 		case slot <- struct{}{}:
 			w.slot = true
+		case <-resume:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.n.ctx.Done():
@@ -210,7 +216,7 @@ func (p *part) offer(c point, by netip.AddrPort) {
 // ask sends as many queries as are due now. It reports whether a free slot is
 // waited for, and whether the walk is done.
 func (w *walk) ask() (waiting, done bool) {
-	done = true
+	done, w.pause = true, 0
 	for _, p := range w.parts {
 		waiting = w.askPart(p) || waiting
 		if p.done() && p.search.Answers < K && !p.routers && !w.noSeeds {
@@ -251,7 +257,12 @@ func (w *walk) askPart(p *part) (waiting bool) {
 			w.n.mu.Lock()
 			w.now, locked = time.Now(), true
 		}
-		w.send(p, *p.next)
+		if wait := w.send(p, *p.next); wait > 0 {
+			if w.pause == 0 || wait < w.pause {
+				w.pause = wait
+			}
+			break
+		}
 		p.next = nil
 	}
 	if locked {
@@ -275,21 +286,26 @@ func (w *walk) takeSlot() bool {
 	}
 }
 
-// send asks one node. The caller holds the mutex and a slot.
-func (w *walk) send(p *part, c point) {
+// send asks one node, or returns how long it has to wait because its address
+// gets too much from us. The caller holds the mutex and a slot.
+func (w *walk) send(p *part, c point) (wait time.Duration) {
 	n := w.n
-	q := query{to: c.Addr, id: c.ID, knownID: c.ID != w.req.target, events: w.events, part: p.i}
-	var asked *call.Call[query]
-	if n.sendLimit == nil || n.sendLimit.allow(w.now, c.Addr.Addr()) {
-		asked = p.s.ask(w.now, w.out, &w.req, q, false)
+	if n.sendLimit != nil {
+		if wait = n.sendLimit.take(w.now, c.Addr.Addr()); wait > 0 {
+			<-n.slots
+			return wait
+		}
 	}
-	if asked == nil { // it gets too much from us, or too much is in flight
+	q := query{to: c.Addr, id: c.ID, knownID: c.ID != w.req.target, events: w.events, part: p.i}
+	asked := p.s.ask(w.now, w.out, &w.req, q, false)
+	if asked == nil { // too much is in flight
 		<-n.slots
 		p.search.Down(c.Addr)
-		return
+		return 0
 	}
 	w.calls = append(w.calls, asked)
 	w.held++
+	return 0
 }
 
 // handle takes what came of a query. It reports whether to go on.
