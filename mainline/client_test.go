@@ -249,37 +249,39 @@ func TestFullBucket(t *testing.T) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r := &n.sockets[0].routes
+	var entered point
+	r.entered = func(c point) { entered = c }
 	now := time.Now()
 	at := func(i int) point {
 		return point{ID: key{0x80, byte(i)}, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i)}), 1)}
 	}
 	for i := range K {
-		if added, _ := r.answered(now, at(i), time.Hour); !added {
+		if r.answered(now, at(i), time.Hour); entered != at(i) {
 			t.Fatalf("%d was not added", i)
 		}
 	}
-	if added, doubtful := r.answered(now, at(8), time.Hour); added || doubtful != nil {
-		t.Errorf("a newcomer to a bucket of good nodes: %v, %v", added, doubtful)
+	if doubtful := r.answered(now, at(8), time.Hour); entered == at(8) || doubtful != nil {
+		t.Errorf("a newcomer to a bucket of good nodes: %v, %v", entered, doubtful)
 	}
-	if added, doubtful := r.answered(now.Add(time.Hour), at(9), time.Hour); added || doubtful == nil || doubtful.ID != at(0).ID {
-		t.Errorf("a newcomer to a bucket of questionable nodes: %v, %v", added, doubtful)
+	if doubtful := r.answered(now.Add(time.Hour), at(9), time.Hour); entered == at(9) || doubtful == nil || doubtful.ID != at(0).ID {
+		t.Errorf("a newcomer to a bucket of questionable nodes: %v, %v", entered, doubtful)
 	}
 	r.remove(now, at(0).ID) // it did not answer: the latest spare takes its place
-	if r.table.Get(at(9).ID) == nil || r.table.Len() != K {
+	if r.table.Get(at(9).ID) == nil || r.table.Len() != K || entered != at(9) {
 		t.Error("the latest newcomer did not move up")
 	}
 	r.table.Get(at(1).ID).Data.failed = true
-	if added, _ := r.answered(now, at(10), time.Hour); !added || r.table.Get(at(1).ID) != nil {
+	if r.answered(now, at(10), time.Hour); entered != at(10) || r.table.Get(at(1).ID) != nil {
 		t.Error("a newcomer did not replace a bad node")
 	}
 	// One id an endpoint, and one endpoint an id.
 	moved := at(10)
 	moved.Addr = netip.MustParseAddrPort("127.0.9.9:1")
-	if added, doubtful := r.answered(now, moved, time.Hour); added || doubtful == nil || doubtful.Addr != at(10).Addr {
-		t.Errorf("a known id at another address: %v, %v", added, doubtful)
+	if doubtful := r.answered(now, moved, time.Hour); entered == moved || doubtful == nil || doubtful.Addr != at(10).Addr {
+		t.Errorf("a known id at another address: %v, %v", entered, doubtful)
 	}
 	other := point{ID: key{0x40}, Addr: at(10).Addr}
-	if added, _ := r.answered(now, other, time.Hour); !added || r.table.Get(at(10).ID) != nil {
+	if r.answered(now, other, time.Hour); entered != other || r.table.Get(at(10).ID) != nil {
 		t.Error("an endpoint has two ids")
 	}
 }

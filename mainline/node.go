@@ -160,7 +160,9 @@ func (n *Node) listen(now time.Time, i int, addr netip.AddrPort) (*socket, error
 	default:
 		randomize(s.id[:n.idLen], n.rnd)
 	}
-	s.routes = newRoutes(s.id)
+	s.routes = newRoutes(s.id, func(c point) {
+		n.emit(Event{Kind: EventNode, ID: n.id(c.ID), Addr: c.Addr})
+	})
 	return s, nil
 }
 

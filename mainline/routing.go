@@ -47,7 +47,8 @@ type routes struct {
 	spares  map[int][]spare        // by bucket
 	changed map[int]time.Time      // by bucket: when it last changed
 	tried   *keep.Map[point, struct{}, struct{}]
-	closest []*known // scratch
+	closest []*known    // scratch
+	entered func(point) // is told of each node that enters the table
 }
 
 // A spare has answered us but found its bucket full.
@@ -56,8 +57,9 @@ type spare struct {
 	heard time.Time
 }
 
-func newRoutes(own key) routes {
+func newRoutes(own key, entered func(point)) routes {
 	return routes{
+		entered: entered,
 		table:   kad.NewTable[key, entry](own, K, kad.Limits{PerBucket: subnetInBucket, PerTable: subnetInTable}),
 		byAddr:  make(map[netip.AddrPort]key),
 		spares:  make(map[int][]spare),
@@ -68,48 +70,46 @@ func newRoutes(own key) routes {
 
 func (r *routes) bucket(id key) int { return kad.Prefix(r.table.Own(), id) }
 
-// answered notes that the node proved to be at its address. It reports whether
-// the node is new in the table, and which node of its bucket should be pinged
-// because it might have to give way, if any.
-func (r *routes) answered(now time.Time, c point, age time.Duration) (added bool, doubtful *known) {
+// answered notes that the node proved to be at its address. It returns which
+// node of its bucket should be pinged because it might have to give way, if any.
+func (r *routes) answered(now time.Time, c point, age time.Duration) (doubtful *known) {
 	if id, ok := r.byAddr[c.Addr]; ok && id != c.ID {
 		r.remove(now, id) // the endpoint has another id now
 	}
 	if x := r.table.Get(c.ID); x != nil {
 		if x.Addr != c.Addr {
 			// The id lives elsewhere. It stays there as long as that node answers.
-			return false, x
+			return x
 		}
 		x.Data.heard, x.Data.failed = now, false
 		r.table.Touch(x)
 		r.changed[r.bucket(c.ID)] = now
-		return false, nil
+		return nil
 	}
 	switch _, result := r.table.Insert(c, entry{heard: now}); result {
 	case kad.Inserted:
 		r.inserted(now, c)
-		return true, nil
 	case kad.Full:
 		x := r.weakest(c.ID)
 		if x.Data.failed {
 			r.drop(x)
 			if _, result := r.table.Insert(c, entry{heard: now}); result == kad.Inserted {
 				r.inserted(now, c)
-				return true, nil
 			}
-			return false, nil
+			return nil
 		}
 		r.keepSpare(now, c)
 		if now.Sub(x.Data.heard) >= age {
-			return false, x
+			return x
 		}
 	}
-	return false, nil
+	return nil
 }
 
 func (r *routes) inserted(now time.Time, c point) {
 	r.byAddr[c.Addr] = c.ID
 	r.changed[r.bucket(c.ID)] = now
+	r.entered(c)
 }
 
 // weakest is the node of a bucket that gives way first: one whose last query

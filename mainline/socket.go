@@ -329,11 +329,7 @@ func (s *socket) proved(now time.Time, out *outbox, c point) {
 	if x := s.routes.table.Get(c.ID); x != nil && x.Addr == c.Addr {
 		x.Data.checking = false
 	}
-	added, doubtful := s.routes.answered(now, c, s.node.cfg.BucketAge)
-	if added {
-		s.node.emit(Event{Kind: EventNode, ID: s.node.id(c.ID), Addr: c.Addr})
-	}
-	if doubtful != nil {
+	if doubtful := s.routes.answered(now, c, s.node.cfg.BucketAge); doubtful != nil {
 		s.checkKnown(now, out, doubtful)
 	}
 }
