@@ -1,20 +1,25 @@
 package mainline
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// after answers every query to come with an id, each after a delay of its own;
-// the delay is forgotten after the last one.
-func (a *actor) after(c byte, delay func() time.Duration) {
+// A delay is how long actors take to answer, from now on.
+type delay struct{ atomic.Int64 }
+
+func (d *delay) set(x time.Duration) { d.Store(int64(x)) }
+
+// after answers every query to come with an id, each after a delay and a bit.
+func (a *actor) after(c byte, d *delay, bit time.Duration) {
 	go func() {
-		for d := range a.got {
+		for x := range a.got {
 			var m message
-			if m.parse(d.Payload) == nil && m.kind == 'q' {
+			if m.parse(x.Payload) == nil && m.kind == 'q' {
 				t := string(m.t)
-				time.AfterFunc(delay(), func() { a.send([]byte("d1:rd" + idOf(c) + "e1:t2:" + t + "1:y1:re")) })
+				time.AfterFunc(time.Duration(d.Load())+bit, func() { a.send([]byte("d1:rd" + idOf(c) + "e1:t2:" + t + "1:y1:re")) })
 			}
 		}
 	}()
@@ -68,24 +73,26 @@ func TestLateAnswersCount(t *testing.T) {
 		fast, slow := s.actor(), s.actor()
 		fast.enter('A')
 		slow.enter('B')
-		delay := 900 * time.Millisecond
-		fast.after('A', func() time.Duration { return 0 })
-		slow.after('B', func() time.Duration { return delay })
+		const soon = 900 * time.Millisecond // soon enough, if one waits
+		var quick, slowly delay
+		slowly.set(soon)
+		fast.after('A', &quick, 0)
+		slow.after('B', &slowly, 0)
 		for range 20 {
 			s.node.Ping(s.Context(), fast.addr)
 		}
-		if d, n := s.took(); n != 2 || d < delay || d > delay+100*time.Millisecond {
+		if d, n := s.took(); n != 2 || d < soon || d > soon+100*time.Millisecond {
 			t.Errorf("a walk of %v met %d nodes", d, n)
 		}
 		for range 40 {
 			s.node.Ping(s.Context(), fast.addr)
 		}
-		delay = giveUp - 100*time.Millisecond
+		slowly.set(giveUp - 100*time.Millisecond)
 		if d, n := s.took(); n != 1 || d > 1100*time.Millisecond {
 			t.Errorf("without the slow one: a walk of %v met %d nodes", d, n)
 		}
-		delay = 900 * time.Millisecond // soon enough, if one waits
-		time.Sleep(giveUp)             // meanwhile its late answer has come
+		slowly.set(soon)
+		time.Sleep(giveUp) // meanwhile its late answer has come
 		for range 40 {
 			s.node.Ping(s.Context(), fast.addr)
 		}
@@ -101,8 +108,8 @@ func TestRoundTripsOfLateAnswers(t *testing.T) {
 	play(t, func(c *Config) { c.SendRate = -1 }, func(s *stage) {
 		a := s.actor()
 		a.enter('A')
-		delay := time.Duration(0)
-		a.after('A', func() time.Duration { return delay })
+		var d delay
+		a.after('A', &d, 0)
 		for range 20 {
 			s.took()
 		}
@@ -114,12 +121,40 @@ func TestRoundTripsOfLateAnswers(t *testing.T) {
 		if d := patience(); d != 4*slowLeast {
 			t.Errorf("patience with a fast node: %v", d)
 		}
-		delay = 700 * time.Millisecond
+		const slower = 700 * time.Millisecond
+		d.set(slower)
 		for range 5 {
 			s.took()
 		}
-		if d := patience(); d < 2*delay {
+		if d := patience(); d < 2*slower {
 			t.Errorf("patience with a slow node: %v", d)
+		}
+	})
+}
+
+// TestBackFromAnotherNetwork: who was cut off for a while, and comes back with
+// longer round trips, misses nobody.
+func TestBackFromAnotherNetwork(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		var d delay
+		for i := range 6 {
+			a := s.actor()
+			a.enter(byte('A' + i))
+			a.after(byte('A'+i), &d, time.Duration(i)*10*time.Millisecond)
+		}
+		for range 5 {
+			if _, n := s.took(); n != 6 {
+				t.Fatalf("%d nodes", n)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		d.set(time.Hour)
+		if d, n := s.took(); n != 0 || d < giveUp {
+			t.Errorf("cut off: a walk of %v met %d nodes", d, n)
+		}
+		d.set(700 * time.Millisecond)
+		if d, n := s.took(); n != 6 {
+			t.Errorf("back again: a walk of %v met %d nodes", d, n)
 		}
 	})
 }

@@ -176,21 +176,18 @@ func (s *socket) advance(now time.Time, out *outbox) {
 	s.upkeep(now, out)
 }
 
-// stall notes that a query is not waited for any more. The next one to the same
+// stall notes that a query is not waited for any more. If others answered at
+// the time, so that it is not us who were cut off, the next one to the same
 // address stalls as soon as it is late, until there is an answer from there.
 func (s *socket) stall(now time.Time, c *call.Call[query]) {
 	q := &c.Payload
 	q.tell(event{kind: queryStalled})
 	q.stalled = true
-	if !s.cutOff(now) {
+	if c.Created.Sub(s.lastHeard) < time.Second {
 		s.silent.Put(now, q.to, struct{}{}, struct{}{})
 	}
 	s.calls.Sent(c, now, c.Created.Add(giveUp))
 }
-
-// cutOff reports whether nobody at all has answered for a while: then it is
-// probably us who are to blame.
-func (s *socket) cutOff(now time.Time) bool { return now.Sub(s.lastHeard) > 30*time.Second }
 
 // deadline is when advance wants to be called again.
 func (s *socket) deadline() time.Time {
@@ -209,10 +206,10 @@ func (s *socket) end(c *call.Call[query]) {
 
 // failed notes that a query was in vain. A node of the table is pinged at once,
 // twice, and leaves the table if it does not answer that either. Nothing is
-// held against it while we are cut off.
+// held against it while nobody at all answers: then it is us who are cut off.
 func (s *socket) failed(now time.Time, out *outbox, q *query) {
 	id, inTable := s.routes.byAddr[q.to]
-	if s.cutOff(now) {
+	if now.Sub(s.lastHeard) > 30*time.Second {
 		if x := s.routes.table.Get(id); inTable && x != nil {
 			x.Data.checking = false
 		}

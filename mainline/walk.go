@@ -229,9 +229,10 @@ func (w *walk) ask() (waiting, done bool) {
 }
 
 // done reports whether there is nobody left to ask, and nothing under way that
-// matters or could still be hoped for.
+// matters or, if anybody has answered, could still be hoped for.
 func (p *part) done() bool {
-	return p.next == nil && (p.search.Done() || p.search.Waiting() == 0 && p.search.Inflight() == p.stalled)
+	stalled := p.search.Answers > 0 && p.search.Waiting() == 0 && p.search.Inflight() == p.stalled
+	return p.next == nil && (p.search.Done() || stalled)
 }
 
 // askPart is ask for one socket.
