@@ -28,6 +28,10 @@ func (c *core) heard(now time.Time, from Contact, proven bool) {
 		return
 	}
 	n := c.table.Get(from.ID)
+	if n != nil && n.Addr != from.Addr && proven && !n.Data.proven {
+		c.table.Remove(from.ID) // nobody has answered there
+		n = nil
+	}
 	if n == nil {
 		c.insert(now, from, proven)
 		return
@@ -42,14 +46,18 @@ func (c *core) heard(now time.Time, from Contact, proven bool) {
 }
 
 // insert puts a contact into the table. In a full bucket it takes the place of
-// the first of the three oldest that does not answer any more
-// (docs/spec/dht-rpc-v2.md §10).
+// one that has proven nothing, if it has itself, else of the first of the three
+// oldest that does not answer any more (docs/spec/dht-rpc-v2.md §10).
 func (c *core) insert(now time.Time, from Contact, proven bool) {
 	if !sendable(from.Addr) {
 		return
 	}
 	s := standing{heard: now, proven: proven}
-	if n, _ := c.table.Insert(from, s); n != nil || !c.bootstrapped {
+	n, why := c.table.Insert(from, s)
+	if n == nil && proven && c.makeRoom(from, why) {
+		n, _ = c.table.Insert(from, s)
+	}
+	if n != nil || !c.bootstrapped {
 		return
 	}
 	var rivals []Contact
@@ -64,6 +72,20 @@ func (c *core) insert(now time.Time, from Contact, proven bool) {
 		}
 	}
 	c.challenge(now, rivals, from, s)
+}
+
+// makeRoom removes a node that has not answered and keeps another out of its
+// bucket, or is one too many of its subnet there: anybody can send requests in
+// the name of many. It reports whether there was one.
+func (c *core) makeRoom(newcomer Contact, why kad.Insertion) bool {
+	subnet, _ := kad.Subnet(newcomer.Addr.Addr())
+	for _, n := range c.table.Bucket(newcomer.ID) {
+		if other, _ := kad.Subnet(n.Addr.Addr()); !n.Data.proven && (why == kad.Full || other == subnet) {
+			c.table.Remove(n.ID)
+			return true
+		}
+	}
+	return false
 }
 
 func (c *core) challenge(now time.Time, rivals []Contact, newcomer Contact, s standing) {

@@ -1,6 +1,7 @@
 package dhtrpc1
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -105,6 +106,44 @@ func TestFullBucket(t *testing.T) {
 	tc.now = tc.now.Add(freshFor)
 	tc.pingFrom(Contact{ID: ID{0x78}, Addr: testAddr(3, 2)})
 	tc.idle("before the first bootstrap has ended")
+}
+
+// Who answers does not wait for those that have only sent requests, whose names
+// and addresses may be invented.
+func TestProvenNodesComeFirst(t *testing.T) {
+	tc := newTestCore(t, Config{})
+	for i := range K {
+		tc.pingFrom(Contact{ID: ID{byte(i)}, Addr: testAddr(2, uint16(1000+i))})
+	}
+	for i := range K {
+		c := Contact{ID: ID{0x20, byte(i)}, Addr: testAddr(3, uint16(1000+i))}
+		if tc.heard(tc.now, c, true); !tc.has(c) {
+			t.Fatalf("a node that answers has no place among liars, nor have %d others", i)
+		}
+	}
+	late := Contact{ID: ID{0x21}, Addr: testAddr(4, 1)}
+	if tc.heard(tc.now, late, true); tc.has(late) {
+		t.Error("a node pushed out one that answers, too")
+	}
+
+	public := func(i byte) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{9, 9, 9, i}), 1)
+	}
+	tc = newTestCore(t, Config{})
+	for i := range limits.PerBucket {
+		tc.pingFrom(Contact{ID: ID{byte(i)}, Addr: public(byte(i))})
+	}
+	neighbour := Contact{ID: ID{0x20}, Addr: public(100)}
+	if tc.heard(tc.now, neighbour, true); !tc.has(neighbour) {
+		t.Error("liars of a node's subnet keep it out")
+	}
+	thief := Contact{ID: ID{0x30}, Addr: public(101)}
+	owner := Contact{ID: thief.ID, Addr: testAddr(5, 1)}
+	tc = newTestCore(t, Config{})
+	tc.pingFrom(thief)
+	if tc.heard(tc.now, owner, true); !tc.has(owner) {
+		t.Error("an id that somebody took keeps its owner out")
+	}
 }
 
 // Each tick verifies some of those that have only sent requests; the flood of a
