@@ -14,6 +14,7 @@ import (
 // Tuning of ours.
 const (
 	resolveTimeout = 10 * time.Second
+	resolveGrace   = time.Second      // for names that are slower than the first
 	retryFirst     = 15 * time.Second // after a bootstrap that found nobody
 	retryMost      = 5 * time.Minute
 	nearBytes      = 12 // of our own id that a bootstrap's target shares
@@ -105,58 +106,66 @@ func (n *Node) refresh(ctx context.Context, s *socket, bucket int) error {
 	return err
 }
 
-// resolve looks up the names of the bootstrap list. The error says that it was
-// not empty, and came to nothing.
+// resolve looks up the names of the bootstrap list. It does not wait long for
+// slow ones once others are known; those are added when they come. The error
+// says that the list was not empty, and came to nothing.
 func (n *Node) resolve() error {
-	type result struct {
-		addrs []netip.AddrPort
-		err   error
-	}
 	list := n.cfg.Bootstrap
-	results := make([]result, len(list))
-	var all sync.WaitGroup
-	for i, s := range list {
-		host, port, _ := splitHostPort(s)
+	done := make(chan error, len(list))
+	var routers [2][]netip.AddrPort // guarded by the node's mutex
+	add := func(name string, port uint16, ips []netip.Addr, err error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		some := false
+		for _, ip := range ips {
+			if a := netip.AddrPortFrom(ip.Unmap(), port); usable(a) {
+				f := family(a.Addr().Is6())
+				routers[f], some = append(routers[f], a), true
+			}
+		}
+		switch {
+		case some:
+			n.routers, err = routers, nil
+		case err == nil:
+			err = errors.New("no address to ask")
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+			n.warn(err, netip.AddrPort{})
+		}
+		done <- err
+	}
+	for _, name := range list {
+		host, port, _ := splitHostPort(name)
 		if ip, err := netip.ParseAddr(host); err == nil {
-			results[i].addrs = []netip.AddrPort{netip.AddrPortFrom(ip.Unmap(), port)}
+			add(name, port, []netip.Addr{ip}, nil)
 			continue
 		}
-		all.Go(func() {
+		n.goes.Go(func() {
 			ctx, cancel := context.WithTimeout(n.ctx, resolveTimeout)
 			defer cancel()
 			ips, err := n.cfg.Resolve(ctx, host)
-			if err == nil && len(ips) == 0 {
-				err = errors.New("no addresses")
-			}
-			if err != nil {
-				results[i].err = fmt.Errorf("%s: %w", s, err)
-			}
-			for _, ip := range ips {
-				results[i].addrs = append(results[i].addrs, netip.AddrPortFrom(ip.Unmap(), port))
-			}
+			add(name, port, ips, err)
 		})
 	}
-	all.Wait()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var routers [2][]netip.AddrPort
 	var errs []error
-	for _, r := range results {
-		if r.err != nil {
-			errs = append(errs, r.err)
-			n.warn(r.err, netip.AddrPort{})
-		}
-		for _, a := range r.addrs {
-			if f := family(a.Addr().Is6()); usable(a) {
-				routers[f] = append(routers[f], a)
+	var enough <-chan time.Time
+	for range list {
+		select {
+		case err := <-done:
+			if err != nil {
+				errs = append(errs, err)
+			} else if enough == nil {
+				enough = time.After(resolveGrace)
 			}
+		case <-enough:
+			return nil
 		}
 	}
-	if len(routers[0])+len(routers[1]) > 0 || len(list) == 0 {
-		n.routers = routers
-		return nil
+	if enough == nil && len(list) > 0 {
+		return fmt.Errorf("%w: %w", ErrBootstrap, errors.Join(errs...))
 	}
-	return fmt.Errorf("%w: %w", ErrBootstrap, errors.Join(errs...))
+	return nil
 }
 
 // maintain begins a procedure where the socket's table needs one: it bootstraps

@@ -1,6 +1,7 @@
 package mainline
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,36 @@ func TestStrangersDoNotStopUpkeep(t *testing.T) {
 		}
 		if got := s.node.Nodes(); len(got) != 1 || got[0].Addr != b.addr {
 			t.Errorf("the table holds %v", got)
+		}
+	})
+}
+
+// TestSlowName: one name of the bootstrap list that nobody resolves does not
+// hold up a node that has others, and one that comes late is used.
+func TestSlowName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tn := newTestnet(t, 3)
+		defer func() { tn.close() }()
+		start, late := time.Now(), tn.nodes[2].Addr()
+		n := tn.add(func(c *Config) {
+			c.Bootstrap = []string{tn.boot[0], "never.test:1", "late.test:6881"}
+			c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+				if host == "late.test" {
+					time.Sleep(5 * time.Second)
+					return []netip.Addr{late.Addr()}, nil
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+		})
+		if d := time.Since(start); d > 2*time.Second || len(n.Nodes()) != 3 {
+			t.Errorf("ready after %v with %v", d, n.Nodes())
+		}
+		time.Sleep(10 * time.Second)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if got := n.routers[0]; len(got) != 2 || got[1] != late {
+			t.Errorf("the bootstrap nodes: %v", got)
 		}
 	})
 }
