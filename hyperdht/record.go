@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/warren-dht/warren/compact"
+	"github.com/warren-dht/warren/internal/sodium"
 )
 
 // The sizes of values that every reader can receive, in bytes: with them the
@@ -99,7 +100,7 @@ func SignerOf(k KeyPair) crypto.Signer { return ed25519.PrivateKey(k.Secret[:]) 
 // publicKeyOf returns a signer's public key if others will accept it.
 func publicKeyOf(signer crypto.Signer) (PublicKey, error) {
 	pub, ok := signer.Public().(ed25519.PublicKey)
-	if !ok || len(pub) != KeySize || !usableKey((*[32]byte)(pub)) {
+	if !ok || len(pub) != KeySize || !sodium.UsablePoint((*[32]byte)(pub)) {
 		return PublicKey{}, ErrNotEd25519
 	}
 	return PublicKey(pub), nil

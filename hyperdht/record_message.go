@@ -4,6 +4,7 @@ import (
 	"golang.org/x/crypto/blake2b"
 
 	"github.com/warren-dht/warren/compact"
+	"github.com/warren-dht/warren/internal/sodium"
 )
 
 // The messages about records, in compact-encoding.
@@ -63,7 +64,7 @@ func (m mutableRecord) signable() [64]byte {
 
 func (m mutableRecord) verify(key *[32]byte) bool {
 	message := m.signable()
-	return verify(key, message[:], &m.signature)
+	return sodium.VerifyDetached(key, message[:], &m.signature)
 }
 
 // A mutablePut asks a node to store a mutable record.

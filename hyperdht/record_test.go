@@ -9,9 +9,9 @@ import (
 	"net/netip"
 	"testing"
 
-	"filippo.io/edwards25519"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/warren-dht/warren/internal/sodium"
 	"github.com/warren-dht/warren/internal/vectors"
 )
 
@@ -303,7 +303,7 @@ func TestVectorSignedAnnounces(t *testing.T) {
 		if err != nil || !bytes.Equal(sig[:], v.Signature) {
 			t.Errorf("%d: signature %x %v", i, sig, err)
 		}
-		if !verify((*[32]byte)(v.PublicKey), message[:], &sig) {
+		if !sodium.VerifyDetached((*[32]byte)(v.PublicKey), message[:], &sig) {
 			t.Errorf("%d: does not verify", i)
 		}
 		a.signature = &sig
@@ -364,58 +364,6 @@ func TestVectorRefreshChain(t *testing.T) {
 			t.Errorf("block %d is %x", i, want)
 		}
 	}
-}
-
-// docs/spec/hyperdht-records.md §19: "libsodium rejects them when verifying,
-// Go's ed25519.Verify does not. Check for small order and canonical encoding."
-func TestVerifyRefusesWhatLibsodiumRefuses(t *testing.T) {
-	identity := [32]byte{1}
-	message := []byte("anything")
-	// With the identity as key and R, and S = 0, every message verifies.
-	var sig [64]byte
-	copy(sig[:], identity[:])
-	if !ed25519.Verify(identity[:], message, sig[:]) {
-		t.Fatal("the premise does not hold")
-	}
-	if verify(&identity, message, &sig) {
-		t.Error("a key of small order signs everything")
-	}
-	p := edwards25519.NewIdentityPoint()
-	eighth := eightTorsion(t)
-	for i := range 8 {
-		enc := [32]byte(p.Bytes())
-		for _, sign := range []byte{0, 0x80} {
-			flipped := enc
-			flipped[31] ^= sign
-			if !smallOrder(&flipped) {
-				t.Errorf("%d times the point of order 8, %x, is not seen as small", i, flipped)
-			}
-		}
-		p.Add(p, eighth)
-	}
-	for i := range 19 { // p to 2^255-1 as y
-		enc := smallOrderY[5]
-		enc[0] += byte(i)
-		if canonical(&enc) {
-			t.Errorf("%x passes as canonical", enc)
-		}
-	}
-	below := smallOrderY[4]
-	if !canonical(&below) {
-		t.Error("p-1 is canonical")
-	}
-	good := ed25519.NewKeyFromSeed(make([]byte, 32))
-	if !usableKey((*[32]byte)(good.Public().(ed25519.PublicKey))) {
-		t.Error("a good key is refused")
-	}
-}
-
-func eightTorsion(t *testing.T) *edwards25519.Point {
-	p, err := new(edwards25519.Point).SetBytes(smallOrderY[2][:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 func TestSignMutableRefuses(t *testing.T) {

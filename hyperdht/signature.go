@@ -2,7 +2,7 @@ package hyperdht
 
 import (
 	"crypto"
-	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"fmt"
 )
@@ -12,7 +12,7 @@ var ErrBadSignature = errors.New("hyperdht: bad signature")
 
 // sign makes an Ed25519 signature with a key that may live anywhere.
 func sign(signer crypto.Signer, message []byte) (sig [64]byte, err error) {
-	b, err := signer.Sign(nil, message, crypto.Hash(0))
+	b, err := signer.Sign(rand.Reader, message, crypto.Hash(0))
 	if err != nil {
 		return sig, fmt.Errorf("hyperdht: signing: %w", err)
 	}
@@ -20,75 +20,4 @@ func sign(signer crypto.Signer, message []byte) (sig [64]byte, err error) {
 		return sig, fmt.Errorf("hyperdht: signer returned %d bytes, an Ed25519 signature has 64", len(b))
 	}
 	return [64]byte(b), nil
-}
-
-// verify checks an Ed25519 signature as libsodium does: points of small order
-// and keys that are not canonical are refused before crypto/ed25519, which
-// accepts them, is asked. docs/spec/hyperdht-records.md §19, pitfall 13.
-func verify(key *[32]byte, message []byte, sig *[64]byte) bool {
-	if !usableKey(key) || smallOrder((*[32]byte)(sig[:32])) {
-		return false
-	}
-	return ed25519.Verify(key[:], message, sig[:])
-}
-
-// usableKey reports whether a key is the canonical encoding of a point that is
-// not of small order. It does not check that there is such a point.
-func usableKey(key *[32]byte) bool { return canonical(key) && !smallOrder(key) }
-
-// canonical reports whether the y coordinate is below p = 2^255 - 19. (The
-// other way not to be canonical, x = 0 with its sign bit set, has small order.)
-func canonical(p *[32]byte) bool {
-	if p[0] < 0xed || p[31]|0x80 != 0xff {
-		return true
-	}
-	for _, b := range p[1:31] {
-		if b != 0xff {
-			return true
-		}
-	}
-	return false
-}
-
-// smallOrder reports whether an encoded point is one of the eight whose order
-// divides 8, in any encoding of it.
-func smallOrder(p *[32]byte) bool {
-	switch y := *p; y[31] & 0x7f {
-	case 0x00, 0x05, 0x7a, 0x7f: // the last bytes of the list below
-		y[31] &= 0x7f
-		for i := range smallOrderY {
-			if y == smallOrderY[i] {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// smallOrderY are the y coordinates of the points of small order: 0 and 1 of
-// order 4 and 1, p-1 of order 2, those two of order 8, and the encodings of 0
-// and 1 that are not canonical, p and p+1.
-var smallOrderY = [...][32]byte{
-	{},
-	{1},
-	{
-		0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
-		0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
-	},
-	{
-		0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
-		0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
-	},
-	{
-		0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
-	},
-	{
-		0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
-	},
-	{
-		0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
-	},
 }

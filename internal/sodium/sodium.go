@@ -1,7 +1,8 @@
-// Package sodium holds the three constructions of libsodium that HyperDHT uses
-// and the Go libraries lack: generichash over several inputs, secretbox, and
-// crypto_secretstream_xchacha20poly1305. The groups and the handshake are in
-// package noise.
+// Package sodium holds the constructions of libsodium that HyperDHT uses and the
+// Go libraries lack: generichash over several inputs, secretbox,
+// crypto_secretstream_xchacha20poly1305, and the verification of Ed25519
+// signatures, as strict as libsodium's and faster than crypto/ed25519. The
+// groups and the handshake are in package noise.
 //
 // A sealed secretstream message is one byte of encrypted tag, the ciphertext,
 // and the Poly1305 tag that authenticates both (docs/spec/secret-stream.md §8):
