@@ -43,14 +43,15 @@ type announcer struct {
 	signer crypto.Signer
 	target Target
 	wake   chan struct{} // room for one; somebody wants a round
+	tried  chan struct{} // closed when the first round has ended
 
 	rounds, empty, heals atomic.Uint64
 
-	mu        sync.Mutex       // guards everything below
-	current   []relayNode      // that accepted the last announcement
-	former    [2][]relayNode   // of the two rounds before it
-	asked     []netip.AddrPort // by the round under way; they may hold the announcement already
-	announced bool             // a round has been accepted
+	mu        sync.Mutex     // guards everything below
+	current   []relayNode    // that accepted the last announcement
+	former    [2][]relayNode // of the two rounds before it
+	asked     []relayNode    // by the round under way, or cut short; they may hold the announcement already
+	announced bool           // a round has been accepted
 	closest   []netip.AddrPort
 	stopLoop  context.CancelFunc // nil while it does not run
 	ended     chan struct{}      // closed when the loop has ended
@@ -80,19 +81,18 @@ func (l *Listener) AnnouncerStats() AnnouncerStats {
 }
 
 func newAnnouncer(n *Node, k KeyPair) *announcer {
-	return &announcer{node: n, key: k.Public, signer: SignerOf(k), target: TargetOf(k.Public), wake: make(chan struct{}, 1)}
+	return &announcer{node: n, key: k.Public, signer: SignerOf(k), target: TargetOf(k.Public), wake: make(chan struct{}, 1), tried: make(chan struct{})}
 }
 
-// start makes the first round and then goes on in the background. It fails only
-// if the context ends or the node is closed; that nobody accepted the
+// first waits until the first round has ended. That nobody accepted the
 // announcement is no failure.
-func (a *announcer) start(ctx context.Context) error {
-	a.round(ctx)
-	if ctx.Err() != nil {
+func (a *announcer) first(ctx context.Context) error {
+	select {
+	case <-a.tried:
+		return nil
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	a.resume()
-	return nil
 }
 
 // resume lets the loop run, if it does not.
@@ -119,8 +119,13 @@ func (a *announcer) stop(ctx context.Context) {
 		<-ended
 	}
 	a.mu.Lock()
-	relays := a.current
-	a.current = nil
+	relays := slices.Clone(a.current)
+	for _, r := range a.asked { // whose answer the end of the loop has cut off
+		if !hasRelay(relays, r.Addr) {
+			relays = append(relays, r)
+		}
+	}
+	a.current, a.asked = nil, nil
 	a.mu.Unlock()
 	if ctx.Err() == nil {
 		a.unannounce(ctx, relays)
@@ -169,8 +174,8 @@ func (a *announcer) relayInfos() []relayInfo {
 func (a *announcer) isRelay(addr netip.AddrPort) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.announced || slices.Contains(a.asked, addr) ||
-		hasRelay(a.current, addr) || hasRelay(a.former[0], addr) || hasRelay(a.former[1], addr)
+	return !a.announced || hasRelay(a.asked, addr) || hasRelay(a.current, addr) ||
+		hasRelay(a.former[0], addr) || hasRelay(a.former[1], addr)
 }
 
 func hasRelay(relays []relayNode, addr netip.AddrPort) bool {
@@ -287,7 +292,9 @@ func (a *announcer) heal(ctx context.Context, r relayNode) bool {
 // closest that accept it. It reports whether any did; if none did, the relays
 // stay as they are.
 func (a *announcer) round(ctx context.Context) bool {
-	a.rounds.Add(1)
+	if a.rounds.Add(1) == 1 {
+		defer close(a.tried)
+	}
 	a.mu.Lock()
 	start := a.closest
 	a.asked = nil
@@ -296,8 +303,7 @@ func (a *announcer) round(ctx context.Context) bool {
 	closest, _ := a.node.walk(ctx, ask, func(o *dhtrpc.QueryOptions) { o.Nodes = start }, nil)
 	relays := a.announceAmong(ctx, closest)
 	if ctx.Err() != nil {
-		a.unannounceLater(relays)
-		return false
+		return false // stop tells those that were asked
 	}
 	a.mu.Lock()
 	if len(closest) > 0 {
@@ -319,13 +325,6 @@ func (a *announcer) round(ctx context.Context) bool {
 	dropped := slices.DeleteFunc(slices.Clone(last), func(r relayNode) bool { return hasRelay(relays, r.Addr) })
 	a.unannounce(ctx, dropped)
 	return true
-}
-
-// unannounceLater is for relays that accepted when nobody wanted them any more.
-func (a *announcer) unannounceLater(relays []relayNode) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.current = append(slices.Clone(a.current), relays...) // stop will tell them
 }
 
 // announceAmong announces to the closest nodes, three at a time, until three
@@ -355,8 +354,8 @@ func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (
 // the one that forwards.
 func (a *announcer) announceTo(ctx context.Context, node dhtrpc.Contact, token *[32]byte) (r relayNode, ok bool) {
 	a.mu.Lock()
-	if !slices.Contains(a.asked, node.Addr) {
-		a.asked = append(a.asked, node.Addr)
+	if !hasRelay(a.asked, node.Addr) {
+		a.asked = append(a.asked, relayNode{Contact: node})
 	}
 	a.mu.Unlock()
 	reply, err := a.node.commitTo(ctx, node, token,

@@ -114,6 +114,11 @@ func relaysOf(a *announcer) (out []netip.AddrPort) {
 	return out
 }
 
+func startAnnouncer(ctx context.Context, a *announcer) error {
+	a.resume()
+	return a.first(ctx)
+}
+
 func TestAnnouncer(t *testing.T) {
 	inNet(t, 30, func(tn *recordsNet) {
 		ctx := tn.Context()
@@ -121,7 +126,7 @@ func TestAnnouncer(t *testing.T) {
 		client := tn.add(nil, nil, dhtrpc.Always)
 		k := KeyPairFromSeed([32]byte{5})
 		a := newAnnouncer(server, k)
-		tn.must("start", a.start(ctx))
+		tn.must("start", startAnnouncer(ctx, a))
 		defer a.stop(ctx)
 		relays := relaysOf(a)
 		if open := a.Relays(); len(open) != maxRelays || open[0] != server.rpc.PublicAddr() || open[1] != relays[0] {
@@ -176,13 +181,35 @@ func TestAnnouncer(t *testing.T) {
 	})
 }
 
+// Whenever it is stopped, nobody forwards to it afterwards, not even nodes whose
+// answer to the announcement was still on its way.
+func TestAnnouncerStopsDuringARound(t *testing.T) {
+	inNet(t, 30, func(tn *recordsNet) {
+		server := tn.add(nil, nil, dhtrpc.Always)
+		k := KeyPairFromSeed([32]byte{5})
+		a := newAnnouncer(server, k)
+		for after := time.Duration(0); after < 500*time.Millisecond; after += 5 * time.Millisecond {
+			a.resume()
+			time.Sleep(after)
+			a.stop(tn.Context())
+			time.Sleep(time.Second) // what is on its way arrives
+			if left := tn.forwards(k.Public); len(left) != 0 {
+				tn.Errorf("stopped after %v: %d nodes forward to it", after, len(left))
+			}
+		}
+		if a.stats().Rounds < 50 {
+			tn.Errorf("%+v", a.stats())
+		}
+	})
+}
+
 // A forced stop tells nobody and does not wait.
 func TestAnnouncerForcedStop(t *testing.T) {
 	inNet(t, 10, func(tn *recordsNet) {
 		server := tn.add(nil, nil, dhtrpc.Always)
 		k := KeyPairFromSeed([32]byte{5})
 		a := newAnnouncer(server, k)
-		tn.must("start", a.start(tn.Context()))
+		tn.must("start", startAnnouncer(tn.Context(), a))
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
 		began := time.Now()
@@ -190,9 +217,11 @@ func TestAnnouncerForcedStop(t *testing.T) {
 		if took := time.Since(began); took != 0 || len(tn.forwards(k.Public)) != 3 {
 			tn.Errorf("took %v, %d forward", took, len(tn.forwards(k.Public)))
 		}
-		if err := newAnnouncer(server, k).start(ended); err == nil {
+		late := newAnnouncer(server, k)
+		if err := startAnnouncer(ended, late); err == nil {
 			tn.Error("start under a context that has ended")
 		}
+		late.stop(ended)
 	})
 }
 
@@ -204,7 +233,7 @@ func TestAnnouncerHealsAStaleMapping(t *testing.T) {
 		server := tn.addOn(nat, nil, dhtrpc.Always)
 		k := KeyPairFromSeed([32]byte{5})
 		a := newAnnouncer(server, k)
-		tn.must("start", a.start(tn.Context()))
+		tn.must("start", startAnnouncer(tn.Context(), a))
 		defer a.stop(tn.Context())
 		time.Sleep(time.Minute)
 		old := tn.forwards(k.Public)
@@ -239,7 +268,7 @@ func TestAnnouncerWithoutANetwork(t *testing.T) {
 		h.SetUp(false)
 		k := KeyPairFromSeed([32]byte{5})
 		a := newAnnouncer(server, k)
-		tn.must("listening although nobody hears", a.start(tn.Context()))
+		tn.must("listening although nobody hears", startAnnouncer(tn.Context(), a))
 		defer a.stop(tn.Context())
 		if len(relaysOf(a)) != 0 {
 			tn.Error(relaysOf(a))

@@ -183,24 +183,28 @@ func (l *Listener) register() error {
 	return nil
 }
 
-// announce makes the first announcement and keeps it up from then on.
+// announce makes the first announcement and keeps it up from then on. While the
+// node is suspended there is none; it is made when the node resumes.
 func (l *Listener) announce(ctx context.Context) error {
 	if l.announcer == nil {
 		return nil
 	}
+	l.mu.Lock()
+	running := !l.closed && !l.suspended
+	if running {
+		l.announcer.resume()
+	}
+	l.mu.Unlock()
+	if !running {
+		return context.Cause(l.ctx)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
-	l.announcer.round(ctx)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if err := l.announcer.first(ctx); err != nil {
+		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed && !l.suspended {
-		l.announcer.resume()
-	}
-	return nil
+	return context.Cause(l.ctx)
 }
 
 // Accept returns the next connection whose peer has proved its key. It returns
