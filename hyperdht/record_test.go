@@ -2,10 +2,12 @@ package hyperdht
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"testing"
 
@@ -363,6 +365,23 @@ func TestVectorRefreshChain(t *testing.T) {
 		if want = h[:]; !bytes.Equal(want, v.Blocks[i]) {
 			t.Errorf("block %d is %x", i, want)
 		}
+	}
+}
+
+// A hedgedSigner mixes randomness into its signatures, as some do.
+type hedgedSigner struct{ ed25519.PrivateKey }
+
+func (s hedgedSigner) Sign(random io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if _, err := io.ReadFull(random, make([]byte, 32)); err != nil {
+		return nil, err
+	}
+	return s.PrivateKey.Sign(nil, message, opts)
+}
+
+func TestSignerIsGivenRandomness(t *testing.T) {
+	r, err := SignMutable(hedgedSigner{ed25519.NewKeyFromSeed(make([]byte, 32))}, 1, nil)
+	if err != nil || r.Verify() != nil {
+		t.Error(err, r.Verify())
 	}
 }
 
