@@ -282,7 +282,7 @@ func (n *Node) republish(ctx context.Context, r Kept) (stored Stored, found int,
 		}
 	})
 	if err != nil {
-		return Stored{Target: r.Target}, 0, nil, err
+		return Stored{Target: r.Target}, 0, nil, tried("keeping", r.Target, err)
 	}
 	if r.Mutable != nil {
 		latest = r.Mutable
@@ -295,5 +295,5 @@ func (n *Node) republish(ctx context.Context, r Kept) (stored Stored, found int,
 		put = putMessage(&r.Target, *latest)
 	}
 	stored, err = n.commitAll(ctx, r.Target, closest, always(put))
-	return stored, found, latest, err
+	return stored, found, latest, tried("keeping", r.Target, err)
 }

@@ -130,10 +130,16 @@ func (n *Node) commitTo(ctx context.Context, node dhtrpc.Contact, token *[32]byt
 	}
 }
 
-// tried wraps an error with what failed.
+// tried wraps an error with what failed. It says in this package's words that the
+// node is closed or suspended.
 func tried(what string, target Target, err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, dhtrpc.ErrClosed):
+		err = ErrClosed
+	case errors.Is(err, dhtrpc.ErrSuspended):
+		err = ErrSuspended
 	}
 	return fmt.Errorf("hyperdht: %s %x: %w", what, target[:6], err)
 }
