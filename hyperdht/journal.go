@@ -51,8 +51,11 @@ func (j *journal) put(now time.Time, kind string, key, value []byte) {
 	}
 }
 
+// renew notes that an entry was used. If too much waits already it is left out:
+// reads go on while the store fails, and the entry is only forgotten earlier
+// after a restart.
 func (j *journal) renew(now time.Time, kind string, key []byte) {
-	if j != nil {
+	if j != nil && !j.Full() {
 		j.Add(keep.Change{Op: keep.OpRenew, Kind: kind, Key: slices.Clone(key), Stamp: now})
 	}
 }

@@ -132,11 +132,15 @@ func TestStoreIsOverrun(t *testing.T) {
 		disk := &fakeStore{gate: make(chan struct{})}
 		defer close(disk.gate)
 		node := tn.add(nil, disk, dhtrpc.Never)
-		node.rpc.Do(func() {
-			for i := range maxJournal {
-				node.records.journal.renew(time.Now(), kindImmutable, binary.LittleEndian.AppendUint32(nil, uint32(i)))
-			}
-		})
+		for range 2 { // the first lot is being committed while the second waits
+			node.rpc.Do(func() {
+				for i := range maxJournal {
+					node.records.journal.renew(time.Now(), kindImmutable, binary.LittleEndian.AppendUint32(nil, uint32(i)))
+				}
+			})
+			node.records.signal()
+			time.Sleep(time.Second)
+		}
 		if err := tn.putAt(tn.nodes[1], node, "value"); !errors.Is(err, dhtrpc.ErrTimeout) {
 			tn.Error(err)
 		}
@@ -148,6 +152,31 @@ func TestStoreIsOverrun(t *testing.T) {
 				tn.Error("not counted")
 			}
 		})
+	})
+}
+
+// Reads, which note when an entry was last used, keep no put waiting, and fill no
+// memory while the store fails.
+func TestManyReadsDoNotFillTheJournal(t *testing.T) {
+	inNet(t, 2, func(tn *recordsNet) {
+		disk := &fakeStore{}
+		node := tn.add(nil, disk, dhtrpc.Never)
+		renew := func() {
+			node.rpc.Do(func() {
+				for i := range 2 * maxJournal {
+					node.records.journal.renew(time.Now(), kindImmutable, binary.LittleEndian.AppendUint32(nil, uint32(i)))
+				}
+				if n := node.records.journal.Len(); n > maxJournal {
+					tn.Errorf("%d changes wait", n)
+				}
+			})
+		}
+		renew()
+		began := time.Now()
+		tn.must("put", tn.putAt(tn.nodes[1], node, "value"))
+		if took := time.Since(began); took > 10*time.Second {
+			tn.Errorf("a put waited for %v", took)
+		}
 	})
 }
 

@@ -78,9 +78,12 @@ func (r *records) serve(req *dhtrpc.Request) bool {
 		r.servePlugin(req)
 		return true
 	}
-	if r.journal != nil && r.journal.Full() && stores(req.Command) {
-		r.busy++
-		return true
+	if r.journal != nil && r.journal.Len() >= maxJournal/2 {
+		r.signal() // for renewals nobody waits; they must not fill the journal
+		if r.journal.Full() && stores(req.Command) {
+			r.busy++
+			return true
+		}
 	}
 	a := r.storage.serve(time.Now(), &self, req)
 	if a.verdict == verdictUnknown {
