@@ -36,6 +36,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -130,12 +131,17 @@ func open(path string, o Options) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
 		if err := create(path); err != nil {
 			return nil, err
 		}
-	} else if err != nil {
+	case err != nil:
 		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("not a regular file")
+	case info.Size() == 0: // bbolt would try to make a database of it
+		return nil, damaged("the file is empty")
 	}
 	// A reader's lock keeps other processes from writing while we check. Opening
 	// for reading looks at nothing but the first two pages.
@@ -184,24 +190,30 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return ErrLocked
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, new(syscall.Errno)): // the system's, about the file, not in it
 		return err
 	}
 	return fmt.Errorf("%w: %v", ErrDamaged, err)
 }
 
-// create makes an empty database, under another name until it is complete.
+// create makes an empty database unless somebody else has just done so. It has
+// a name of its own until it is complete.
 func create(path string) error {
-	fresh := path + ".new"
-	bolt, err := bbolt.Open(fresh, 0o600, &bbolt.Options{Timeout: lockTimeout})
+	f, err := os.CreateTemp(filepath.Dir(path), FileName+".*.new")
 	if err != nil {
-		return explain(err)
+		return err
+	}
+	f.Close()
+	defer os.Remove(f.Name())
+	bolt, err := bbolt.Open(f.Name(), 0o600, nil)
+	if err != nil {
+		return err
 	}
 	err = bolt.Update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(rowsBucket); err != nil {
+		if _, err := tx.CreateBucket(rowsBucket); err != nil {
 			return err
 		}
-		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		meta, err := tx.CreateBucket(metaBucket)
 		if err != nil {
 			return err
 		}
@@ -210,16 +222,19 @@ func create(path string) error {
 	if e := bolt.Close(); err == nil {
 		err = e
 	}
-	if err == nil {
-		err = os.Rename(fresh, path)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		syncDir(filepath.Dir(path))
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Rename(f.Name(), path); err != nil { // the file system knows no links
+			return err
+		}
 	}
-	return err
+	syncDir(filepath.Dir(path))
+	return nil
 }
 
-// syncDir makes a rename durable, where the system can.
+// syncDir makes a new name durable, where the system can.
 func syncDir(dir string) {
 	if d, err := os.Open(dir); err == nil {
 		d.Sync()
