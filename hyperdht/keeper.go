@@ -75,7 +75,8 @@ type keptRecord struct {
 // ErrKeeperClosed means that a keeper, or its node, is closed.
 var ErrKeeperClosed = errors.New("hyperdht: keeper is closed")
 
-// NewKeeper starts a keeper, which works until it or the node is closed.
+// NewKeeper starts a keeper, which works until it or the node is closed. Either
+// Close waits for it, and so must not be called by Changed.
 func (n *Node) NewKeeper(cfg KeeperConfig) *Keeper {
 	if cfg.Every <= 0 {
 		cfg.Every = DefaultKeepEvery
@@ -83,7 +84,17 @@ func (n *Node) NewKeeper(cfg KeeperConfig) *Keeper {
 	k := &Keeper{node: n, cfg: cfg, wake: make(chan struct{}, 1), kept: map[Target]*keptRecord{}}
 	ctx, cancel := context.WithCancel(n.ctx)
 	k.cancel = cancel
-	k.done.Go(func() { k.run(ctx) })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		k.kept = nil
+		return k
+	}
+	n.wg.Add(1)
+	k.done.Go(func() {
+		defer n.wg.Done()
+		k.run(ctx)
+	})
 	return k
 }
 

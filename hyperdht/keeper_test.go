@@ -100,3 +100,25 @@ func TestKeeperRetries(t *testing.T) {
 		}
 	})
 }
+
+// When a node's Close returns its keepers do nothing any more.
+func TestKeeperEndsWithItsNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 5)
+		defer w.close()
+		n := w.ready(w.net.Host(), Config{})
+		k := n.NewKeeper(KeeperConfig{})
+		if err := k.KeepImmutable([]byte("value")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Millisecond) // it is putting the value
+		n.Close()
+		if err := k.KeepImmutable(nil); !errors.Is(err, ErrKeeperClosed) {
+			t.Error(err)
+		}
+		if err := n.NewKeeper(KeeperConfig{}).KeepImmutable(nil); !errors.Is(err, ErrKeeperClosed) {
+			t.Error(err)
+		}
+		k.Close()
+	})
+}

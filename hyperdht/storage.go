@@ -46,9 +46,9 @@ const (
 )
 
 // Checking a signature is the most expensive thing that a stranger can ask for,
-// 30 µs. An address from which so many did not verify is not listened to, as
-// far as signatures are concerned, until none has come for a while. Addresses
-// that are not public are exempt, so that test and home networks work.
+// 30 µs. An address from which so many did not verify is not listened to for a
+// while, as far as signatures are concerned. Addresses that are not public are
+// exempt, so that test and home networks work.
 const (
 	maxForgeries = 64
 	suspectAge   = 10 * time.Second
