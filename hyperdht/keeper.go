@@ -120,7 +120,7 @@ func (k *Keeper) keep(r Kept) error {
 	if k.kept == nil {
 		return ErrKeeperClosed
 	}
-	r.Next = time.Now()
+	r.Next = wallClock()
 	old := k.kept[r.Target]
 	switch {
 	case old == nil:
@@ -183,6 +183,10 @@ func (k *Keeper) signal() {
 	}
 }
 
+// wallClock is the time by which nodes forget; the monotonic clock stands still
+// while the machine sleeps.
+func wallClock() time.Time { return time.Now().Round(0) }
+
 // run is the keeper's procedure.
 func (k *Keeper) run(ctx context.Context) {
 	var puts sync.WaitGroup
@@ -192,6 +196,13 @@ func (k *Keeper) run(ctx context.Context) {
 		k.kept = nil
 		k.mu.Unlock()
 	}()
+	puts.Go(func() { // timers stand still while the machine sleeps
+		for e := range k.node.rpc.Events(ctx) {
+			if e.Kind == dhtrpc.EventWakeup {
+				k.signal()
+			}
+		}
+	})
 	slots := make(chan struct{}, keepAtOnce)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -203,7 +214,7 @@ func (k *Keeper) run(ctx context.Context) {
 			return
 		}
 		for {
-			r, next := k.due(time.Now())
+			r, next := k.due(wallClock())
 			if r == nil {
 				timer.Reset(time.Until(next))
 				break
@@ -250,7 +261,7 @@ func (k *Keeper) put(ctx context.Context, r *keptRecord) {
 	if ctx.Err() != nil {
 		return
 	}
-	now := time.Now()
+	now := wallClock()
 	k.mu.Lock()
 	r.busy = false
 	r.Last, r.Puts, r.Found, r.Replicas, r.Refused, r.Err = now, r.Puts+1, found, len(stored.Nodes), stored.Refused, err

@@ -122,3 +122,28 @@ func TestKeeperEndsWithItsNode(t *testing.T) {
 		k.Close()
 	})
 }
+
+// What came due while the machine slept is put when it wakes up, although the
+// timer, which slept too, has not fired.
+func TestKeeperAfterSleep(t *testing.T) {
+	inNet(t, 5, func(tn *recordsNet) {
+		n := tn.nodes[3]
+		k := n.NewKeeper(KeeperConfig{})
+		defer k.Close()
+		tn.must("keep", k.KeepImmutable([]byte("value")))
+		time.Sleep(time.Minute)
+		target := Hash([]byte("value"))
+		k.mu.Lock()
+		if next := k.kept[target].Next; next != next.Round(0) {
+			tn.Errorf("%v is not a time by the wall clock", next)
+		}
+		k.kept[target].Next = wallClock()
+		k.mu.Unlock()
+		tn.must("suspend", n.rpc.Suspend())
+		tn.must("resume", n.rpc.Resume())
+		time.Sleep(time.Minute)
+		if s, _ := k.Get(target); s.Puts != 2 || s.Err != nil {
+			tn.Errorf("%+v", s)
+		}
+	})
+}
