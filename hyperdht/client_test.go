@@ -368,8 +368,11 @@ func TestPlugin(t *testing.T) {
 		var got []string
 		serve := func(r *PluginRequest) {
 			got = append(got, fmt.Sprint(r.Command, string(r.Value), r.Target != nil))
-			if r.Command == 1 {
+			switch r.Command {
+			case 1:
 				r.Reply([]byte("pong"))
+			case 2:
+				panic("what a stranger sends must not end the process")
 			}
 		}
 		_, err := tn.nodes[1].Register(Plugin{Name: "p", Version: 1, Serve: serve})
@@ -402,6 +405,9 @@ func TestPlugin(t *testing.T) {
 				tn.Errorf("%d pongs, served %q", pongs, got)
 			}
 		})
+		if _, err := client.Request(ctx, to, PluginMessage{Command: 2}, dhtrpc.NoRetry()); !errors.Is(err, dhtrpc.ErrTimeout) {
+			tn.Error("a plugin that panics:", err)
+		}
 		tn.nodes[1].Unregister(tn.nodes[1].records.plugins["p"])
 		if _, err := client.Request(ctx, to, PluginMessage{Command: 1}, dhtrpc.NoRetry()); !errors.Is(err, dhtrpc.ErrTimeout) {
 			tn.Error("unregistered:", err)

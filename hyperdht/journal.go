@@ -3,6 +3,7 @@ package hyperdht
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -120,7 +121,7 @@ func (s *storage) load(now time.Time, store Store) (nodes []netip.AddrPort, err 
 			continue
 		}
 		if !s.restore(c) {
-			return nil, ErrDamagedStore
+			return nil, fmt.Errorf("%w: %s %x", ErrDamagedStore, c.Kind, c.Key)
 		}
 		*c = keep.Change{}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	crand "crypto/rand"
 	"iter"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
@@ -168,10 +169,12 @@ func (n *Node) mayPunch(a netip.AddrPort) bool {
 
 // guard runs a function of the application's. If it panics that is logged: what
 // a stranger sends must not end the process.
-func (n *Node) guard(what string, f func()) {
+func (n *Node) guard(what string, f func()) { guard(n.cfg.Logger, what, f) }
+
+func guard(logger *slog.Logger, what string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			n.cfg.Logger.Error("hyperdht: the application's function panicked", "function", what, "panic", p, "stack", string(debug.Stack()))
+			logger.Error("hyperdht: the application's function panicked", "function", what, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	f()

@@ -20,7 +20,8 @@ type Plugin struct {
 	Version uint64
 	// Serve answers a request while the node is persistent; nil for a plugin
 	// that only asks. It runs under the node's lock: it must not wait and must
-	// not call the node. It must check targets and tokens itself.
+	// not call the node. It must check targets and tokens itself. A panic is
+	// logged, and the request not answered.
 	Serve func(*PluginRequest)
 }
 
@@ -103,5 +104,7 @@ func (r *records) servePlugin(req *dhtrpc.Request) {
 		return
 	}
 	counts.Plugin++
-	c.plugin.Serve(&PluginRequest{Request: req, Command: m.command, Value: m.value})
+	guard(r.logger, "Plugin.Serve", func() {
+		c.plugin.Serve(&PluginRequest{Request: req, Command: m.command, Value: m.value})
+	})
 }
