@@ -53,7 +53,7 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 // readyTime bounds how long a node may take to become ready.
 const readyTime = 30 * time.Second
 
-// Start makes a network of so many persistent nodes on loopback.
+// Start makes a network of so many persistent nodes, one at least, on loopback.
 func Start(t testing.TB, size int) *Network {
 	t.Helper()
 	return start(t, nil, size)
@@ -91,6 +91,9 @@ func New(ctx context.Context, size int) (*Network, error) {
 }
 
 func (n *Network) grow(ctx context.Context, size int) error {
+	if size < 1 { // whoever joined would find the public network
+		return fmt.Errorf("hyperdhttest: a network of %d nodes", size)
+	}
 	for range size {
 		if err := n.add(ctx); err != nil {
 			return fmt.Errorf("hyperdhttest: node %d: %w", len(n.Nodes), err)

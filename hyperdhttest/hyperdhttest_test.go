@@ -82,6 +82,9 @@ func TestWithoutATest(t *testing.T) {
 	if _, err := hyperdhttest.New(ended, 3); err == nil {
 		t.Error("a network although the context has ended")
 	}
+	if _, err := hyperdhttest.New(t.Context(), 0); err == nil {
+		t.Error("a network of nobody: who joins it joins the public one")
+	}
 }
 
 func Example() {
