@@ -96,8 +96,11 @@ func combine(a int64, v *fraction, b int64, w *fraction) (f fraction) {
 	return f
 }
 
+// maxLen is how long n and d are at most, in bits: d is less than L then.
+const maxLen = 252
+
 // halfSize returns n and an odd d with n = hd modulo 8L, each some 128 bits
-// long. In theory h can be such that they are longer, up to 256 bits.
+// long. In theory h can be such that they are longer, up to maxLen or that of h.
 //
 // Euclid's algorithm, which begins with the basis (8L, 0), (h, 1) of the
 // lattice of such pairs, makes n shorter and d longer with every step. It is
@@ -147,6 +150,9 @@ func halfSize(h *[32]byte) (n, d limbs) {
 		size, shift := w.d.magnitude(), max(v.n.len()-63, 0)
 		k := v.n.window(shift) / (w.n.window(shift)/2 + size.window(shift)/2 + 1) / 2
 		w = combine(1, &v, -int64(min(k, most)), &w)
+	}
+	if size := w.d.magnitude(); size.len() > maxLen || w.n.len() > maxLen {
+		return limbsOf(h), limbs{1} // right for sure, if slow
 	}
 	return w.n, w.d
 }

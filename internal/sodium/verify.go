@@ -24,7 +24,7 @@ import (
 //
 // That is the same question, also for points outside of the subgroup that B
 // generates: the group has order 8L, n = hd holds modulo 8L, and d is odd and
-// not a multiple of L, so that only 0 becomes 0 when multiplied by it.
+// less than L, so that only 0 becomes 0 when multiplied by it.
 //
 // Nothing here is secret: the time it takes depends on all of it.
 func VerifyDetached(key *[32]byte, message []byte, sig *[64]byte) bool {
