@@ -64,7 +64,8 @@ type bbr struct {
 	state bbrState
 
 	// The model: how fast the path delivers, and how long it is.
-	bandwidth   seq.MaxFilter[float64] // packets per second, over rounds
+	bandwidth   seq.MaxFilter[float64] // bytes per second, over rounds: for pacing
+	packetRate  seq.MaxFilter[float64] // packets per second, over rounds: for windows
 	minRTT      time.Duration          // 0: unknown
 	minRTTStamp instant
 
@@ -139,7 +140,7 @@ func (b *bbr) bdp(gain float64) int {
 	if b.minRTT == 0 {
 		return bbrInitialWindow
 	}
-	return max(1, int(b.bandwidth.Value()*b.minRTT.Seconds()*gain))
+	return max(1, int(b.packetRate.Value()*b.minRTT.Seconds()*gain))
 }
 
 func (b *bbr) setGains() {
@@ -179,7 +180,7 @@ func (b *bbr) onSent(now instant, inflight int, s *rateSampler) {
 	b.epochStart, b.epochAcked = now, 0
 	switch b.state {
 	case bbrProbeBW:
-		b.pacing = b.pacingFor(1, 0)
+		b.pacing = b.pacingFor(1)
 	case bbrProbeRTT:
 		b.checkProbeRTTDone(now)
 	}
@@ -195,15 +196,9 @@ func (b *bbr) onTimeout(inflight int) {
 	b.cwnd = inflight + 1
 }
 
-// pacingFor is the rate for a gain; mss 0 keeps the present packet size.
-func (b *bbr) pacingFor(gain float64, mss int) float64 {
-	if mss == 0 {
-		if b.pacingGain == 0 || b.bandwidth.Value() == 0 {
-			return b.pacing
-		}
-		return b.pacing / b.pacingGain * gain
-	}
-	return max(1000, b.bandwidth.Value()*float64(mss)*gain*bbrPacingMargin)
+// pacingFor is the rate for a gain.
+func (b *bbr) pacingFor(gain float64) float64 {
+	return max(1000, b.bandwidth.Value()*gain*bbrPacingMargin)
 }
 
 func (b *bbr) onAck(now instant, event ackEvent) {
@@ -241,9 +236,11 @@ func (b *bbr) updateBandwidth(now instant, ev *ackEvent) {
 		}
 		b.roundLost, b.roundBegan = 0, ev.sampler.delivered
 	}
-	bw := s.packetsPerSecond()
-	if !s.appLimited || bw >= b.bandwidth.Value() {
+	if bw := s.bytesPerSecond(); !s.appLimited || bw >= b.bandwidth.Value() {
 		b.bandwidth.Update(bbrBandwidthRound, b.rounds, bw)
+	}
+	if r := s.packetsPerSecond(); !s.appLimited || r >= b.packetRate.Value() {
+		b.packetRate.Update(bbrBandwidthRound, b.rounds, r)
 	}
 	b.updateExtra(ev)
 }
@@ -261,7 +258,7 @@ func (b *bbr) updateExtra(ev *ackEvent) {
 		}
 	}
 	at := ev.sampler.deliveredTime
-	expected := int(b.bandwidth.Value() * at.sub(b.epochStart).Seconds())
+	expected := int(b.packetRate.Value() * at.sub(b.epochStart).Seconds())
 	if b.epochAcked <= expected {
 		b.epochAcked, b.epochStart, expected = 0, at, 0
 	}
@@ -357,9 +354,9 @@ func (b *bbr) updatePacing(ev *ackEvent) {
 	b.noPacing = b.minRTT != 0 && b.minRTT < noPacingBelow
 	if !b.hasRTT && ev.smoothed > 0 {
 		b.hasRTT = true
-		b.pacing = max(1000, float64(b.cwnd)/ev.smoothed.Seconds()*float64(ev.mss)*bbrHighGain*bbrPacingMargin)
+		b.pacing = max(1000, float64(b.cwnd)/ev.smoothed.Seconds()*float64(ev.size)*bbrHighGain*bbrPacingMargin)
 	}
-	if rate := b.pacingFor(b.pacingGain, ev.mss); b.full || rate > b.pacing {
+	if rate := b.pacingFor(b.pacingGain); b.full || rate > b.pacing {
 		b.pacing = rate
 	}
 }
@@ -384,7 +381,7 @@ func (b *bbr) updateWindow(ev *ackEvent) {
 		} else {
 			target := b.bdp(b.windowGain)
 			if b.full {
-				target += min(max(b.extra[0], b.extra[1]), int(b.bandwidth.Value()*bbrExtraTime.Seconds()))
+				target += min(max(b.extra[0], b.extra[1]), int(b.packetRate.Value()*bbrExtraTime.Seconds()))
 				c = min(c+n, target)
 			} else if c < target || ev.sampler.delivered < bbrInitialWindow {
 				c += n

@@ -32,7 +32,7 @@ type modelPacket struct {
 func (m *bottleneck) run(d time.Duration) {
 	const step = 100 * time.Microsecond
 	for end := m.now.add(d); m.now < end; m.now = m.now.add(step) {
-		ev := ackEvent{sampler: &m.sampler, mss: 1452}
+		ev := ackEvent{sampler: &m.sampler, size: 1500}
 		for len(m.flight) > 0 && m.flight[0].back <= m.now {
 			p := m.flight[0]
 			m.flight = m.flight[1:]
@@ -44,7 +44,7 @@ func (m *bottleneck) run(d time.Duration) {
 			m.acked++
 			ev.rtt = m.now.sub(p.sentAt)
 			ev.smoothed = ev.rtt
-			m.sampler.acked(m.now, p.sentAt, &p.st)
+			m.sampler.acked(m.now, p.sentAt, &p.st, 1500)
 		}
 		if ev.acked > 0 {
 			ev.sample = m.sampler.finish(m.now, m.rtt)
@@ -65,7 +65,7 @@ func (m *bottleneck) run(d time.Duration) {
 			p.back = m.free.add(m.rtt)
 			m.flight = append(m.flight, p)
 			if r := m.bbr.rate(); r > 0 {
-				m.pace = max(m.pace, m.now.add(-ms)).add(time.Duration(1452 / r * float64(time.Second)))
+				m.pace = max(m.pace, m.now.add(-ms)).add(time.Duration(1500 / r * float64(time.Second)))
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func TestBBRFindsThePath(t *testing.T) {
 			t.Errorf("%v: %v after 40 round trips", c, m.bbr.state)
 		}
 		m.run(12*time.Second - m.now.sub(at(0))) // past the first PROBE_RTT
-		if bw := m.bbr.bandwidth.Value(); bw < 0.95*c.rate || bw > 1.1*c.rate {
+		if bw := m.bbr.bandwidth.Value() / 1500; bw < 0.95*c.rate || bw > 1.1*c.rate {
 			t.Errorf("%v: bandwidth %.0f", c, bw)
 		}
 		if m.bbr.minRTT < c.rtt || m.bbr.minRTT > c.rtt+c.rtt/10+20*ms {
@@ -163,7 +163,7 @@ func TestBBRTimeout(t *testing.T) {
 	if m.bbr.window() != 4 {
 		t.Errorf("window %d", m.bbr.window())
 	}
-	ev := ackEvent{sampler: &m.sampler, sample: rateSample{delivered: -1}, acked: 1, inflight: 2, rtt: 41 * ms, recovery: stateOpen, mss: 1452}
+	ev := ackEvent{sampler: &m.sampler, sample: rateSample{delivered: -1}, acked: 1, inflight: 2, rtt: 41 * ms, recovery: stateOpen, size: 1500}
 	m.bbr.onAck(m.now, ev)
 	if m.bbr.window() < before*9/10 {
 		t.Errorf("window %d when repaired, it was %d", m.bbr.window(), before)
@@ -185,7 +185,7 @@ func TestBBRNear(t *testing.T) {
 	for i := range 6 { // rounds with losses
 		s.delivered += 100
 		now := at(time.Duration(i) * ms)
-		b.onAck(now, ackEvent{sampler: &s, sample: rateSample{delivered: 100, priorDelivered: s.delivered - 100, interval: 100 * time.Microsecond}, acked: 100, lost: 5, rtt: 100 * time.Microsecond, mss: 1452})
+		b.onAck(now, ackEvent{sampler: &s, sample: rateSample{delivered: 100, priorDelivered: s.delivered - 100, interval: 100 * time.Microsecond}, acked: 100, lost: 5, rtt: 100 * time.Microsecond, size: 1500})
 	}
 	if b.near > 16 {
 		t.Errorf("bound is %d after six rounds with losses", b.near)
@@ -213,7 +213,7 @@ func TestRateSampler(t *testing.T) {
 	var s rateSample
 	for i, p := range flight {
 		now := at(time.Duration(i)*ms + 20*ms)
-		r.acked(now, p.at, &p.st)
+		r.acked(now, p.at, &p.st, 1000+i)
 		s = r.finish(now, ms)
 	}
 	if !s.valid() || s.appLimited || s.delivered != 10 || s.priorDelivered != 0 {
@@ -228,12 +228,12 @@ func TestRateSampler(t *testing.T) {
 	}
 	r.limited(0)
 	p := r.sent(at(time.Second), 0)
-	r.acked(at(1020*ms), at(time.Second), &p)
+	r.acked(at(1020*ms), at(time.Second), &p, 1)
 	if s := r.finish(at(1020*ms), ms); !s.appLimited || r.appLimited != 0 {
 		t.Errorf("%+v, still limited until %d", s, r.appLimited)
 	}
 	p = r.sent(at(2*time.Second), 0)
-	r.acked(at(2*time.Second+1), at(2*time.Second), &p)
+	r.acked(at(2*time.Second+1), at(2*time.Second), &p, 1)
 	if s := r.finish(at(2*time.Second+1), ms); s.valid() {
 		t.Errorf("a sample over less than the minimum round trip: %+v", s)
 	}

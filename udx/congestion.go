@@ -17,7 +17,7 @@ type controller interface {
 	onTimeout(inflight int)
 	// window is the congestion window in packets, at least 1.
 	window() int
-	// rate is the pacing rate in bytes per second; 0 is no pacing.
+	// rate is the pacing rate in bytes of IP packets per second; 0 is no pacing.
 	rate() float64
 }
 
@@ -31,7 +31,7 @@ type ackEvent struct {
 	rtt      time.Duration // latest round trip of this acknowledgement; 0: none
 	smoothed time.Duration // SRTT
 	recovery recoveryState
-	mss      int
+	size     int // of a full IP packet, in bytes
 }
 
 // recoveryState is the state of loss recovery, as TCP names it.

@@ -236,7 +236,7 @@ func (c *core) delivered(now instant, p *sentPacket) {
 			c.step.rtt = rtt
 		}
 	}
-	c.sampler.acked(now, p.sentAt, &p.rate)
+	c.sampler.acked(now, p.sentAt, &p.rate, c.overhead+int(p.size))
 	c.rack.delivered(now, p, c.minRTT.Value())
 }
 
@@ -306,7 +306,7 @@ func (c *core) adapt(now instant, st *batchStep) {
 		rtt:      st.rtt,
 		smoothed: c.rttEst.smoothed,
 		recovery: c.recovery,
-		mss:      c.mss(),
+		size:     c.mtu.size,
 	}
 	c.cc.onAck(now, ev)
 	c.pace.setRate(now, c.cc.rate())

@@ -152,7 +152,7 @@ func (c *core) transmit(now instant, p *sentPacket, b *batch) {
 	if len(c.rcv.ooo.have) == 0 {
 		c.rcv.acked(int(h.rwnd)) // the acknowledgement rides on it
 	}
-	c.pace.sent(size + pad)
+	c.pace.sent(c.overhead + int(p.size) + pad)
 	c.timers.afterSend(c, now)
 	if !fresh {
 		c.stats.Retransmits++

@@ -7,7 +7,7 @@ const (
 	// not finer, and trains of packets need segments to be made of.
 	pacingQuantum = time.Millisecond
 	// minPacingBurst is released however slow the rate is.
-	minPacingBurst = 2 * 1472
+	minPacingBurst = 2 * ceilMTU
 	// maxPacingDelay is how late a timer may come, on a busy machine, for the
 	// time that was lost to be made up for.
 	maxPacingDelay = 25 * time.Millisecond
@@ -20,6 +20,7 @@ const (
 
 // A pacer spreads transmissions over time: a token bucket of bytes. Unlike the
 // reference's it adds up (§3.11), and an idle time buys no more than a burst.
+// Sizes are those of IP packets.
 // A value owned by a core.
 type pacer struct {
 	rate   float64 // bytes per second; 0: unlimited

@@ -6,23 +6,30 @@ import "time"
 // trip, as one acknowledgement shows it.
 type rateSample struct {
 	delivered      int64         // packets delivered during the interval; -1: no sample
+	bytes          int64         // bytes delivered, if delivered is valid
 	priorDelivered int64         // the delivery counter when the interval began
 	interval       time.Duration // > 0 if delivered is valid
 	appLimited     bool          // the sender had nothing to send for part of it
-	inflightAtSend int           // packets in flight when the newest acknowledged one was sent
 }
 
 func (s *rateSample) valid() bool { return s.delivered >= 0 && s.interval > 0 }
 
-// packetsPerSecond is the sample's bandwidth.
+// packetsPerSecond is the sample's bandwidth in packets, whatever their size.
 func (s *rateSample) packetsPerSecond() float64 {
 	return float64(s.delivered) / s.interval.Seconds()
 }
 
+// bytesPerSecond is the sample's bandwidth in bytes.
+func (s *rateSample) bytesPerSecond() float64 {
+	return float64(s.bytes) / s.interval.Seconds()
+}
+
 // A rateSampler measures the delivery rate (draft-cheng-iccrg-delivery-rate-
-// estimation; docs/spec/udx.md §3.9). It counts packets. A value owned by a core.
+// estimation; docs/spec/udx.md §3.9). It counts packets, and bytes of IP packets
+// beside them. A value owned by a core.
 type rateSampler struct {
 	delivered     int64   // packets delivered so far
+	bytes         int64   // and their bytes, with all headers
 	deliveredTime instant // when delivered last grew
 	firstSent     instant // when the packet at the start of the current interval was sent
 	appLimited    int64   // the bubble ends when delivered passes this; 0: none
@@ -35,9 +42,9 @@ type rateSampler struct {
 // rateState is what a packet remembers of the sampler at its transmission.
 type rateState struct {
 	delivered     int64
+	bytes         int64
 	deliveredTime instant
 	firstSent     instant
-	inflight      int32
 	appLimited    bool
 }
 
@@ -48,7 +55,7 @@ func (r *rateSampler) sent(now instant, inflight int) rateState {
 	if inflight == 0 {
 		r.firstSent, r.deliveredTime = now, now
 	}
-	return rateState{r.delivered, r.deliveredTime, r.firstSent, int32(inflight), r.appLimited != 0}
+	return rateState{r.delivered, r.bytes, r.deliveredTime, r.firstSent, r.appLimited != 0}
 }
 
 // limited notes that there is less to send than the path would take.
@@ -56,9 +63,10 @@ func (r *rateSampler) limited(inflight int) {
 	r.appLimited = max(r.delivered+int64(inflight), 1)
 }
 
-// acked notes that a packet was delivered.
-func (r *rateSampler) acked(now, sentAt instant, st *rateState) {
+// acked notes that a packet of the given size was delivered.
+func (r *rateSampler) acked(now, sentAt instant, st *rateState, size int) {
 	r.delivered++
+	r.bytes += int64(size)
 	if !r.picked || sentAt > r.sentAt || sentAt == r.sentAt && st.delivered > r.newest.delivered {
 		r.newest, r.sentAt, r.picked = *st, sentAt, true
 	}
@@ -78,8 +86,8 @@ func (r *rateSampler) finish(now instant, minRTT time.Duration) rateSample {
 	s := rateSample{
 		priorDelivered: r.newest.delivered,
 		delivered:      r.delivered - r.newest.delivered,
+		bytes:          r.bytes - r.newest.bytes,
 		appLimited:     r.newest.appLimited,
-		inflightAtSend: int(r.newest.inflight),
 	}
 	sendInterval := r.sentAt.sub(r.newest.firstSent)
 	r.firstSent = r.sentAt

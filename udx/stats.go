@@ -27,7 +27,7 @@ type Stats struct {
 	Unsent    int           // bytes written and not sent yet
 	Unread    int           // bytes received and not read yet
 	State     string        // of congestion control: STARTUP, DRAIN, PROBE_BW or PROBE_RTT
-	Bandwidth float64       // estimated delivery rate of the path, in bytes per second
+	Bandwidth float64       // estimated delivery rate of the path, in bytes of payload per second
 }
 
 // snapshot fills in the estimates.
@@ -40,6 +40,6 @@ func (c *core) snapshot() Stats {
 	s.Unsent = c.snd.unsentBytes
 	s.Unread = c.rcv.queue.size
 	s.State = c.bbr.state.String()
-	s.Bandwidth = c.bbr.bandwidth.Value() * float64(c.mss())
+	s.Bandwidth = c.bbr.bandwidth.Value() * float64(c.mss()) / float64(c.mtu.size)
 	return s
 }
