@@ -437,7 +437,11 @@ func TestConcurrentUse(t *testing.T) {
 				func() { y.Write(pattern(2, 300_000)) },
 				func() { io.Copy(io.Discard, x) },
 				func() { io.Copy(io.Discard, y) },
-				func() { x.SendMessage([]byte("m")); y.SetReadDeadline(time.Now().Add(time.Minute)) },
+				func() {
+					x.SendMessage([]byte("m"))
+					x.SetReadDeadline(time.Now().Add(time.Minute))
+					y.SetReadDeadline(time.Now().Add(time.Minute))
+				},
 				func() { y.SetWriteDeadline(time.Now().Add(30 * ms)) },
 				func() { x.SetKeepAlive(3 * ms); x.Stats(); x.Err(); x.SinceReceived() },
 				func() { x.ChangeRemote(spare, y.ID(), b.addr()) },
