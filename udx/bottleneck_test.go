@@ -2,9 +2,11 @@ package udx
 
 import (
 	"io"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/warren-dht/warren/udp"
 	"github.com/warren-dht/warren/vnet"
 )
 
@@ -41,6 +43,46 @@ func TestBottlenecks(t *testing.T) {
 				}
 				if again > c.resent {
 					t.Errorf("%.1f %% sent again", 100*again)
+				}
+			})
+		})
+	}
+}
+
+// TestMoveToAnotherPath: a stream soon makes use of the path that it was moved
+// to, be it ten times faster and nearer, or slower and farther.
+func TestMoveToAnotherPath(t *testing.T) {
+	near := vnet.Link{Latency: 10 * ms, Rate: 12_500_000, Queue: 250_000}
+	far := vnet.Link{Latency: 100 * ms, Rate: 1_250_000, Queue: 125_000}
+	for _, c := range []struct {
+		name     string
+		from, to vnet.Link
+	}{{"nearer", far, near}, {"farther", near, far}} {
+		t.Run(c.name, func(t *testing.T) {
+			world(t, c.from, func(t *testing.T, n *vnet.Network, a, b *side) {
+				a.host.SetLinks(c.from, c.from)
+				x, y := pair(t, a, b)
+				y.accept = func(udp.Conn, netip.AddrPort) bool { return true }
+				go func() {
+					for {
+						if _, err := x.Write(make([]byte, 64<<10)); err != nil {
+							return
+						}
+					}
+				}()
+				go io.Copy(io.Discard, y)
+				time.Sleep(5 * time.Second)
+				a.host.SetLinks(c.to, c.to)
+				x.ChangeRemote(a.listen(t), y.ID(), b.addr())
+				time.Sleep(time.Second)
+				before, sent := y.Stats().BytesReceived, x.Stats()
+				time.Sleep(4 * time.Second)
+				rate := float64(y.Stats().BytesReceived-before) / 4
+				s := x.Stats()
+				again := float64(s.Retransmits-sent.Retransmits) / float64(s.PacketsSent-sent.PacketsSent)
+				t.Logf("%.2f MB/s, %.1f %% sent again", rate/1e6, 100*again)
+				if rate < 0.9*float64(c.to.Rate) {
+					t.Errorf("%.2f MB/s", rate/1e6)
 				}
 			})
 		})

@@ -49,6 +49,7 @@ type core struct {
 	// A change of the remote address is complete when changeSeq is acknowledged.
 	changing  bool
 	changeSeq seq.Number
+	pathSince instant // what was sent before went by another path
 
 	step   batchStep
 	timers timers
@@ -61,11 +62,12 @@ type core struct {
 
 // A batchStep is what the packets of one batch did.
 type batchStep struct {
-	begun    bool
-	advanced bool          // the cumulative acknowledgement did
-	inflight int           // packets, at the beginning
-	acked    int           // packets newly acknowledged
-	rtt      time.Duration // of the newest of them; 0: none
+	begun     bool
+	advanced  bool          // the cumulative acknowledgement did
+	inflight  int           // packets, at the beginning
+	acked     int           // packets newly acknowledged
+	elsewhere int           // those of them that were sent by an earlier path
+	rtt       time.Duration // of the newest of them; 0: none
 }
 
 // newCore returns a stream's core in its first state (docs/spec/udx.md §2.1).
@@ -102,13 +104,32 @@ func (c *core) connect(remoteID uint32, remote netip.AddrPort) {
 }
 
 // changeRemote directs everything that follows, retransmissions as well, to
-// another remote end (§2.10). It reports whether the change is complete already.
-func (c *core) changeRemote(remoteID uint32, remote netip.AddrPort) bool {
+// another remote end (§2.10). What was learned of the old path, round trip, rate
+// and losses, says nothing of the new one and is forgotten (RFC 9000, section
+// 9.4), but for a guess of when to send again. The peer gets the usual time to
+// answer there.
+func (c *core) changeRemote(now instant, remoteID uint32, remote netip.AddrPort) {
 	c.mtu = newMTUSearch()
 	c.connect(remoteID, remote)
 	c.changeSeq = c.snd.nxt
 	c.changing = c.changeSeq != c.snd.una
-	return !c.changing
+
+	c.pathSince = now
+	known := c.rttEst.smoothed
+	if known == 0 {
+		known = c.rttEst.guess
+	}
+	c.rttEst = rttEstimator{guess: known}
+	c.minRTT = seq.MinFilter[time.Duration]{}
+	c.rack = rack{blind: c.rack.blind, horizon: c.rack.horizon}
+	c.sampler = newRateSampler()
+	c.bbr, c.pace = *newBBR(), pacer{}
+	c.recovery, c.lost = stateOpen, 0
+	t := &c.timers
+	t.tail, t.reorder, t.pace, t.backoff, t.sampled = 0, 0, 0, 0, false
+	if c.outstanding() {
+		t.progress, t.rto = now, c.rtoFrom(now)
+	}
 }
 
 // fail ends the stream with an error.
@@ -225,6 +246,10 @@ func (c *core) delivered(now instant, p *sentPacket) {
 	}
 	p.next = p.seq + 1
 	c.step.acked++
+	if p.sentAt < c.pathSince {
+		c.step.elsewhere++
+		return
+	}
 	if p.probe {
 		c.mtu.acked()
 	}
@@ -255,6 +280,8 @@ func (c *core) settle(now instant) {
 	}
 	if st.acked > 0 {
 		c.detect(now)
+	}
+	if st.acked > st.elsewhere {
 		c.adapt(now, &st)
 	}
 	c.timers.afterAck(c, now, st.acked > 0, st.advanced)
@@ -265,7 +292,7 @@ func (c *core) detect(now instant) {
 	before := c.snd.lost.n
 	serious := 0
 	c.timers.reorder = c.rack.detect(now, &c.snd, c.minRTT.Value(), func(p *sentPacket) {
-		if !c.lostProbe(p) {
+		if !c.lostProbe(p) && p.sentAt >= c.pathSince {
 			serious++
 		}
 	})
@@ -300,7 +327,7 @@ func (c *core) adapt(now instant, st *batchStep) {
 	ev := ackEvent{
 		sampler:  &c.sampler,
 		sample:   c.sampler.finish(now, c.minRTT.Value()),
-		acked:    st.acked,
+		acked:    st.acked - st.elsewhere,
 		lost:     lost,
 		inflight: c.snd.flight.n,
 		rtt:      st.rtt,

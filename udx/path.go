@@ -133,8 +133,8 @@ func (s *Stream) setRoute(conn udp.Conn, remoteID uint32, remote netip.AddrPort)
 // sent from now on, retransmissions included, goes there; packets from the old
 // path are still taken. The channel is closed when what was sent before is
 // acknowledged, which also means that the path works; watch Done as well. A
-// change may be changed before it is complete. The peer is not told: it has to
-// do the same.
+// change may be changed before it is complete. Window, rate and round trip are
+// found anew. The peer is not told: it has to do the same.
 func (s *Stream) ChangeRemote(conn udp.Conn, remoteID uint32, remote netip.AddrPort) (<-chan struct{}, error) {
 	remote, err := checkPath(conn, remote)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Stream) ChangeRemote(conn udp.Conn, remoteID uint32, remote netip.AddrP
 		s.changed = make(chan struct{})
 	}
 	done := s.changed
-	c.changeRemote(remoteID, remote)
+	c.changeRemote(s.mux.clock.now(), remoteID, remote)
 	s.setRoute(conn, remoteID, remote)
 	s.flushAlone(s.mux.clock.now())
 	return done, nil

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/warren-dht/warren/internal/seq"
 	"github.com/warren-dht/warren/udp"
 )
 
@@ -138,4 +139,63 @@ func (w *wire) mustGo(what string, to netip.AddrPort, id uint32) {
 		}
 	}
 	w.conn.sent = nil
+}
+
+// TestChangeRemoteForgets: RFC 9000, section 9.4. Round trip, rate and window
+// are those of the present path; what went by the old one teaches nothing.
+func TestChangeRemoteForgets(t *testing.T) {
+	onWire(t, StreamConfig{}, func(w *wire) {
+		w.connect()
+		for n := range 20 {
+			w.write(full)
+			time.Sleep(10 * ms)
+			w.in(pkt(0, 0, seq.Number(n+1), ""))
+		}
+		if s := w.s.Stats(); s.RTT != 10*ms || s.Bandwidth == 0 {
+			t.Fatalf("before: %+v", s)
+		}
+		w.write("by the old path")
+		w.out()
+		time.Sleep(5 * ms)
+		w.s.ChangeRemote(w.conn, 33, otherAddr)
+		s := w.s.Stats()
+		if s.RTT != 0 || s.MinRTT != 0 || s.Bandwidth != 0 || s.Window != bbrInitialWindow || s.State != "STARTUP" {
+			t.Errorf("after the change: %+v", s)
+		}
+		time.Sleep(5 * ms)
+		ack := pkt(0, 0, 21, "")
+		w.raw(otherAddr, ack.Append(nil))
+		if s := w.s.Stats(); s.InFlight != 0 || s.RTT != 0 || s.Bandwidth != 0 || s.Window != bbrInitialWindow {
+			t.Errorf("when the old path's packet has arrived: %+v", s)
+		}
+		w.write("by the new path")
+		time.Sleep(80 * ms)
+		ack = pkt(0, 0, 22, "")
+		w.raw(otherAddr, ack.Append(nil))
+		if s := w.s.Stats(); s.RTT != 80*ms || s.MinRTT != 80*ms {
+			t.Errorf("when the new path's has: %+v", s)
+		}
+	})
+}
+
+// TestChangeRemoteInTime: a stream that is moved off a dead path shortly before
+// it would give up has the usual time on the new one, and uses it soon.
+func TestChangeRemoteInTime(t *testing.T) {
+	onWire(t, StreamConfig{}, func(w *wire) {
+		w.connect()
+		w.write("a")
+		time.Sleep(12900 * ms)
+		w.out()
+		w.s.ChangeRemote(w.conn, 33, otherAddr)
+		time.Sleep(initialRTO)
+		w.mustGo("retransmission", otherAddr, 33)
+		time.Sleep(10 * time.Second)
+		if err := w.s.Err(); err != nil {
+			t.Fatalf("gave up: %v", err)
+		}
+		time.Sleep(3 * time.Second)
+		if err := w.s.Err(); err != errTimedOut {
+			t.Errorf("did not give up: %v", err)
+		}
+	})
 }
