@@ -88,3 +88,40 @@ func TestMoveToAnotherPath(t *testing.T) {
 		})
 	}
 }
+
+// TestFairShares: of two streams on one bottleneck, with a queue of one
+// bandwidth-delay product, neither gets less than a quarter in a minute, whichever
+// was there first.
+func TestFairShares(t *testing.T) {
+	for _, late := range []time.Duration{0, 3 * time.Second} {
+		t.Run(late.String(), func(t *testing.T) {
+			link := vnet.Link{Latency: 50 * ms, Rate: 1_250_000, Queue: 125_000}
+			world(t, link, func(t *testing.T, n *vnet.Network, a, b *side) {
+				a.host.SetLinks(link, link)
+				var received [2]func() uint64
+				for i := range received {
+					x, y := pair(t, a, b)
+					received[i] = func() uint64 { return y.Stats().BytesReceived }
+					go func() {
+						time.Sleep(time.Duration(i) * late)
+						for {
+							if _, err := x.Write(make([]byte, 64<<10)); err != nil {
+								return
+							}
+						}
+					}()
+					go io.Copy(io.Discard, y)
+				}
+				time.Sleep(time.Minute)
+				first, second := float64(received[0]()), float64(received[1]())
+				t.Logf("%.2f and %.2f MB/s", first/60e6, second/60e6)
+				if share := min(first, second) / (first + second); share < 0.25 {
+					t.Errorf("share %.2f", share)
+				}
+				if use := (first + second) / 60; use < 0.93*float64(link.Rate) {
+					t.Errorf("%.2f MB/s together", use/1e6)
+				}
+			})
+		})
+	}
+}

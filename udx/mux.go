@@ -65,7 +65,7 @@ func NewMux(config Config) *Mux {
 }
 
 // NewStream creates a stream. It exists at once: packets for its id are taken as
-// soon as its AcceptPath hook allows them. No packet is sent before Connect.
+// soon as its Accept hook allows them. No packet is sent before Connect.
 func (m *Mux) NewStream(config StreamConfig) (*Stream, error) {
 	for {
 		id := config.ID
