@@ -1,6 +1,7 @@
 package udx
 
 import (
+	"net"
 	"sync"
 	"time"
 )
@@ -12,37 +13,41 @@ type deadline struct {
 	set     int         // how often it was set: what an older timer says is void
 }
 
-// SetDeadline implements [net.Conn].
+// SetDeadline implements [net.Conn]. Like the two others it fails after Close or
+// Destroy.
 func (s *Stream) SetDeadline(t time.Time) error {
-	s.SetReadDeadline(t)
+	if err := s.SetReadDeadline(t); err != nil {
+		return err
+	}
 	return s.SetWriteDeadline(t)
 }
 
 // SetReadDeadline implements [net.Conn].
 func (s *Stream) SetReadDeadline(t time.Time) error {
-	s.setDeadline(&s.reading, &s.readable, t)
-	return nil
+	return s.setDeadline(&s.reading, &s.readable, t)
 }
 
 // SetWriteDeadline implements [net.Conn].
 func (s *Stream) SetWriteDeadline(t time.Time) error {
-	s.setDeadline(&s.writing, &s.writable, t)
-	return nil
+	return s.setDeadline(&s.writing, &s.writable, t)
 }
 
-func (s *Stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) {
+func (s *Stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) error {
 	s.mu.Lock()
+	if s.closed {
+		return s.fail("set", net.ErrClosed)
+	}
 	defer s.mu.Unlock()
 	d.stop()
 	d.expired = false
 	if t.IsZero() || s.over {
-		return
+		return nil
 	}
 	wait := time.Until(t)
 	if wait <= 0 {
 		d.expired = true
 		wake.Broadcast()
-		return
+		return nil
 	}
 	mine := d.set
 	d.timer = time.AfterFunc(wait, func() {
@@ -53,6 +58,7 @@ func (s *Stream) setDeadline(d *deadline, wake *sync.Cond, t time.Time) {
 			wake.Broadcast()
 		}
 	})
+	return nil
 }
 
 // stop voids the deadline's timer.

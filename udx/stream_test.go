@@ -103,6 +103,9 @@ func TestClose(t *testing.T) {
 			if _, err := w.s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("Write: %v", err)
 			}
+			if err := w.s.SetDeadline(time.Now()); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("SetDeadline: %v", err)
+			}
 			w.want("data and END", `DATA seq 0 ack 0 "last words"`, "END seq 1 ack 0")
 			w.in(pkt(0, 0, 2, ""))
 			if isOver(w.s) {
