@@ -3,6 +3,7 @@ package protomux
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -272,6 +273,41 @@ func TestStall(t *testing.T) {
 		}
 		if err := <-ended; !errors.Is(err, ErrStalled) || took != stallTime {
 			t.Errorf("after %v: %v", took, err)
+		}
+		far.Close() // lets the writer go
+		synctest.Wait()
+	})
+}
+
+// TestStallBehindTheWriter: on one processor Run has too much to write already
+// when the goroutine that writes begins. Run goes on meanwhile, and it is over all
+// the same when the peer never reads.
+func TestStallBehindTheWriter(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		near, far := newPipe(0)
+		far.room = 1
+		m := New(near)
+		near.room = -1
+		answers := 0
+		c := must(m.Channel(ChannelConfig{Protocol: "p", Messages: []func(*Channel, []byte) error{
+			func(c *Channel, payload []byte) error {
+				answers++
+				c.Send(0, make([]byte, maxQueued+1))
+				return c.Send(0, make([]byte, maxWaived))
+			},
+		}}))
+		c.Open(nil)
+		near.put(openFrame(1, "p", "", ""))
+		for range 10 {
+			near.put([]byte{1, 0})
+		}
+		began := time.Now()
+		if err := m.Run(); !errors.Is(err, ErrStalled) || time.Since(began) != stallTime {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if answers > 3 {
+			t.Errorf("%d answers", answers)
 		}
 		far.Close() // lets the writer go
 		synctest.Wait()

@@ -242,6 +242,7 @@ func (m *Mux) flushed() {
 func (m *Mux) flush() {
 	f := m.out.queue
 	m.out.queue, m.out.waived = nil, 0
+	m.change.Broadcast() // there is room again while this is written
 	m.mu.Unlock()
 	_, err := m.conn.WriteMessages(f.slices())
 	m.mu.Lock()
