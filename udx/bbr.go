@@ -287,7 +287,9 @@ func (b *bbr) updatePhase(ev *ackEvent) {
 
 func (b *bbr) updateFull(ev *ackEvent) {
 	b.roundLost += ev.lost
-	if b.state == bbrStartup && b.roundLost >= bbrStartupLosses &&
+	// After a timeout the round trip may be that of an acknowledgement which was
+	// lost; before the first one there is nothing to compare with.
+	if b.state == bbrStartup && b.roundLost >= bbrStartupLosses && b.minRTT > 0 && ev.recovery != stateLoss &&
 		int64(b.roundLost*bbrStartupLossRate) > ev.sampler.delivered-b.roundBegan &&
 		ev.rtt > b.minRTT+max(b.minRTT/8, minReorderWindow) {
 		b.full = true

@@ -153,6 +153,18 @@ func TestBBRLeavesStartup(t *testing.T) {
 	}
 }
 
+// TestBBRTimeoutInStartup: when the first flight's acknowledgements were all lost,
+// the first round trip seen is very long. That is no queue.
+func TestBBRTimeoutInStartup(t *testing.T) {
+	b, s := newBBR(), newRateSampler()
+	b.onTimeout(0)
+	s.delivered = 4
+	b.onAck(at(3*time.Second), ackEvent{sampler: &s, sample: rateSample{delivered: -1}, acked: 4, lost: 9, inflight: 1, rtt: 3 * time.Second, smoothed: 3 * time.Second, recovery: stateLoss, size: 1500})
+	if b.full || b.state != bbrStartup {
+		t.Errorf("%v, full %v, at %.0f bytes a second", b.state, b.full, b.pacing)
+	}
+}
+
 // TestBBRTimeout: §3.10, "On RTO".
 func TestBBRTimeout(t *testing.T) {
 	m := newBottleneck(5000, 40*ms, 1<<20)
