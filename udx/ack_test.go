@@ -271,3 +271,27 @@ func TestSelectiveForever(t *testing.T) {
 		t.Errorf("stopped at %d", e.snd.nxt)
 	}
 }
+
+// TestLateAck: RFC 6298, section 3 (Karn's algorithm). An acknowledgement that
+// covers a packet sent again says nothing of the round trip, not even by packets
+// that were sent once: an earlier one was lost.
+func TestLateAck(t *testing.T) {
+	onWire(t, StreamConfig{}, func(w *wire) {
+		w.connect()
+		w.write(strings.Repeat(full, 3))
+		time.Sleep(initialRTO + 200*ms)
+		if s := w.s.Stats(); s.Timeouts != 1 || s.Retransmits == 0 {
+			t.Fatalf("%+v", s)
+		}
+		w.in(pkt(0, 0, 3, ""))
+		if s := w.s.Stats(); s.RTT != 0 || s.InFlight != 0 {
+			t.Errorf("after the late acknowledgement: %+v", s)
+		}
+		w.write("x")
+		time.Sleep(200 * ms)
+		w.in(pkt(0, 0, 4, ""))
+		if s := w.s.Stats(); s.RTT != 200*ms || s.RTO != 600*ms {
+			t.Errorf("after another: %+v", s)
+		}
+	})
+}

@@ -187,10 +187,17 @@ func (c *core) input(now instant, p *packet) {
 // acknowledge takes a cumulative acknowledgement that is known to be ahead of
 // SND.UNA and not ahead of SND.NXT.
 func (c *core) acknowledge(now instant, ack seq.Number) {
+	rtt, again := c.step.rtt, false
 	for n := c.snd.una; n != ack; n++ {
 		if p := c.snd.at(n); p.state != packetAcked {
+			again = again || p.sends > 1
 			c.delivered(now, p)
 		}
+	}
+	if again {
+		// Karn's rule for all that it covers: those that were sent once may have
+		// come long ago, and their acknowledgement was lost.
+		c.step.rtt = rtt
 	}
 	c.snd.advance(ack)
 	c.step.advanced = true
