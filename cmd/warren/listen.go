@@ -198,7 +198,7 @@ func (a *app) serve(ctx context.Context, conn *hyperdht.Conn, s service) error {
 	}
 	tcp, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.to)
 	if err != nil {
-		return err
+		return finish(ctx, conn, err) // refused, not ended
 	}
 	return finish(ctx, conn, join(conn, tcp.(*net.TCPConn)))
 }
