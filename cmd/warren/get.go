@@ -20,7 +20,7 @@ func (a *app) getCommand() *cobra.Command {
 		Use:   "get HASH",
 		Short: "Read a record",
 		Long: `Read the record with a hash, or with --mutable the latest one under a public key.
-The value is written as it is.`,
+The value is written as it is, byte for byte; on a terminal a line break follows.`,
 		Example: `  warren get 256c83b297114d201b30179f3f0ef0cace9783622da5974326b436178aeef610
   warren get --mutable 6d1... --json`,
 		GroupID: groupData,
@@ -70,10 +70,10 @@ func (a *app) getImmutable(ctx context.Context, cfg nodeConfig, hash hyperdht.Ta
 	if err != nil {
 		return fmt.Errorf("get %x: %w", hash, stopCause(ctx, err))
 	}
-	a.result(struct {
+	a.content(struct {
 		valueJSON
 		From addrJSON `json:"from"`
-	}{value(present(found.Value)), addr(found.From)}, "%s", found.Value)
+	}{value(present(found.Value)), addr(found.From)}, found.Value)
 	return nil
 }
 
@@ -87,13 +87,26 @@ func (a *app) getMutable(ctx context.Context, cfg nodeConfig, key noise.PublicKe
 	if err != nil {
 		return fmt.Errorf("get %s: %w", a.keyText(key), stopCause(ctx, err))
 	}
-	a.result(struct {
+	a.content(struct {
 		valueJSON
 		Seq       uint64   `json:"seq"`
 		Signature string   `json:"signature"`
 		From      addrJSON `json:"from"`
-	}{value(present(found.Value)), found.Seq, hex.EncodeToString(found.Signature[:]), addr(found.From)}, "%s", found.Value)
+	}{value(present(found.Value)), found.Seq, hex.EncodeToString(found.Signature[:]), addr(found.From)}, found.Value)
 	return nil
+}
+
+// content prints what a record holds: the object under --json, else the bytes and
+// nothing else, so that they can be stored or put again. A terminal gets a line.
+func (a *app) content(v any, b []byte) {
+	switch {
+	case a.json:
+		a.result(v, "")
+	case isTerminal(a.stdout):
+		a.result(v, "%s", b)
+	default:
+		a.write(a.stdout, string(b))
+	}
 }
 
 // present is a value that is not nil, even if it is empty.

@@ -170,7 +170,7 @@ func TestRecords(t *testing.T) {
 	if got.Value == nil || *got.Value != "hello world" || got.From.Port == 0 {
 		t.Errorf("%+v", got)
 	}
-	if o := run(t, n.args("get", put.Hash)...).ok(t); o.stdout != "hello world\n" {
+	if o := run(t, n.args("get", put.Hash)...).ok(t); o.stdout != "hello world" {
 		t.Errorf("for people: %q", o.stdout)
 	}
 	runWith(t, "\xff\x00", append(n.args("put", "-"), "--json")...).decode(t, &put)
@@ -178,6 +178,9 @@ func TestRecords(t *testing.T) {
 	n.run("get", put.Hash).decode(t, &got)
 	if got.Value != nil || got.ValueHex == nil || *got.ValueHex != "ff00" {
 		t.Errorf("%+v", got)
+	}
+	if o := run(t, n.args("get", put.Hash)...).ok(t); o.stdout != "\xff\x00" {
+		t.Errorf("the bytes themselves: %q", o.stdout)
 	}
 	if o := n.run("get", hex32); o.status != 1 || !strings.Contains(o.stderr, "not found") {
 		t.Errorf("%+v", o)

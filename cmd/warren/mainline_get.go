@@ -17,8 +17,9 @@ func (a *app) mainlineGetCommand() *cobra.Command {
 		Use:   "get TARGET",
 		Short: "Read an item",
 		Long: `Read the item under a target, of 40 hex digits as put printed it. With --mutable the
-argument is a public key instead, and the target follows from it and --salt. What
-is no byte string is printed as it is bencoded.`,
+argument is a public key instead, and the target follows from it and --salt. A
+byte string is written as it is, byte for byte (on a terminal a line break follows),
+anything else as it is bencoded.`,
 		Example: `  warren mainline get 0303030303030303030303030303030303030303`,
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,10 +65,10 @@ func (a *app) mainlineGet(ctx context.Context, cfg mainline.Config, target mainl
 	if !ok {
 		content = found.Value
 	}
-	a.result(struct {
+	a.content(struct {
 		valueJSON
 		mainlineItemJSON
 		From *addrJSON `json:"from,omitempty"`
-	}{value(present(content)), a.mainlineItem(&found.Item), optionalAddr(found.From.Addr)}, "%s", content)
+	}{value(present(content)), a.mainlineItem(&found.Item), optionalAddr(found.From.Addr)}, content)
 	return nil
 }
