@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -37,8 +38,11 @@ type app struct {
 
 	registry *prometheus.Registry // of --metrics; nil without
 
-	data bool       // stdout carries data, so events go to stderr
-	mu   sync.Mutex // one line at a time
+	data bool // stdout carries data, so events go to stderr
+
+	mu     sync.Mutex              // one line at a time
+	outErr error                   // why results could not be written, the first time
+	cancel context.CancelCauseFunc // ends the run
 }
 
 // A usageError is about what was typed: nothing has been done yet.
@@ -54,12 +58,17 @@ func usage(format string, args ...any) error { return usageError{fmt.Errorf(form
 // run carries out the command and returns the exit status.
 func (a *app) run(ctx context.Context, args []string) int {
 	start := time.Now()
+	ctx, a.cancel = context.WithCancelCause(ctx)
+	defer a.cancel(nil)
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetOut(lockedWriter{a, a.stdout})
+	root.SetErr(lockedWriter{a, a.stderr})
 	err := root.ExecuteContext(ctx)
+	if lost := a.lost(); lost != nil {
+		err = lost // whatever else: nobody has got the results
+	}
 	if err == nil {
 		return statusOK
 	}
@@ -120,10 +129,24 @@ func (a *app) print(w io.Writer, v any, format string, args ...any) {
 	a.write(w, line)
 }
 
-func (a *app) write(w io.Writer, line string) {
+// write writes a line. If it is a result that cannot be written, the command
+// ends, as well as it can: nobody listens any more.
+func (a *app) write(w io.Writer, line string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	io.WriteString(w, line)
+	_, err := io.WriteString(w, line)
+	if err != nil && w == a.stdout && a.outErr == nil {
+		a.outErr = err
+		a.cancel(err)
+	}
+	return err
+}
+
+// lost is why results could not be written; nil if all were.
+func (a *app) lost() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.outErr
 }
 
 // progress tells a person what goes on; nobody else sees it.
@@ -151,8 +174,22 @@ type millis float64
 
 func ms(d time.Duration) millis { return millis(d.Round(time.Microsecond)) / millis(time.Millisecond) }
 
-// setUp settles the flags that every command has.
-func (a *app) setUp(*cobra.Command, []string) error {
+// mayBeEmpty are the flags whose empty value means something.
+var mayBeEmpty = map[string]bool{"value": true, "value-hex": true, "salt": true}
+
+// setUp settles the flags that every command has. It refuses empty ones: a script
+// whose variable is not set must not end up in the public network, with a key
+// that nobody knows, or open to everybody.
+func (a *app) setUp(cmd *cobra.Command, _ []string) error {
+	var empty error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if s := f.Value.String(); (s == "" || s == "[]") && !mayBeEmpty[f.Name] {
+			empty = usage("--%s: its value is empty; leave the flag out if it shall have none", f.Name)
+		}
+	})
+	if empty != nil {
+		return empty
+	}
 	var level slog.Level
 	switch a.logLevel {
 	case "debug", "info", "warn", "error":
@@ -161,7 +198,7 @@ func (a *app) setUp(*cobra.Command, []string) error {
 		return usage("--log-level: %q is not debug, info, warn or error", a.logLevel)
 	}
 	options := &slog.HandlerOptions{Level: level}
-	out := lockedWriter{a}
+	out := lockedWriter{a, a.stderr}
 	if a.json {
 		a.log = slog.New(slog.NewJSONHandler(out, options))
 	} else {
@@ -170,13 +207,17 @@ func (a *app) setUp(*cobra.Command, []string) error {
 	return nil
 }
 
-// A lockedWriter is stderr, shared with the events.
-type lockedWriter struct{ a *app }
+// A lockedWriter is stdout or stderr, shared with the results and events.
+type lockedWriter struct {
+	a *app
+	w io.Writer
+}
 
 func (w lockedWriter) Write(b []byte) (int, error) {
-	w.a.mu.Lock()
-	defer w.a.mu.Unlock()
-	return w.a.stderr.Write(b)
+	if err := w.a.write(w.w, string(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // untilStopped is the end of a long-running command: a signal ends it well.

@@ -102,7 +102,7 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Second
-	cmd.Stderr = lockedWriter{a}
+	cmd.Stderr = lockedWriter{a, a.stderr}
 	cmd.Env = append(os.Environ(), "WARREN_REMOTE_PUBLIC_KEY="+conn.RemotePublicKey().String())
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -12,11 +12,14 @@ import (
 var errInterrupted = errors.New("interrupted")
 
 // untilSignal returns a context that ends at the first SIGINT or SIGTERM. The
-// second one ends the process at once.
+// second one ends the process at once. SIGPIPE does not: a write to a pipe that
+// nobody reads fails, so that there is time to take leave of the peers.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	pipes := make(chan os.Signal, 1) // never read
+	signal.Notify(pipes, syscall.SIGPIPE)
 	go func() {
 		<-signals
 		cancel(errInterrupted)
@@ -27,7 +30,7 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 		}
 		os.Exit(status)
 	}()
-	return ctx, func() { signal.Stop(signals); cancel(nil) }
+	return ctx, func() { signal.Stop(signals); signal.Stop(pipes); cancel(nil) }
 }
 
 // interrupted tells whether a signal has asked the command to end.
