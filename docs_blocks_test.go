@@ -28,14 +28,22 @@ type block struct {
 	text     string
 }
 
-// blocks are the fenced blocks of README.md and of docs, the specifications
-// aside. Indented ones are not allowed: nothing says what they hold.
-func blocks(t *testing.T) (found []block) {
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+// pages are those of the root, of docs and of examples, the specifications aside.
+func pages(t *testing.T) (found []string) {
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*.md"} {
+		matches, err := filepath.Glob(pattern)
+		if err != nil || len(matches) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, matches, err)
+		}
+		found = append(found, matches...)
 	}
-	for _, page := range append(pages, "README.md") {
+	return found
+}
+
+// blocks are the fenced blocks of the pages. Indented ones are not allowed:
+// nothing says what they hold.
+func blocks(t *testing.T) (found []block) {
+	for _, page := range pages(t) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -96,12 +104,31 @@ func TestBlocksOfThePages(t *testing.T) {
 	}
 }
 
+// inline are the commands within the text of a page that stand alone: go test,
+// make and grep, without a word for the reader's own.
+func inline(t *testing.T, page string) block {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := block{page: page, language: "sh"}
+	for _, m := range regexp.MustCompile("`((?:\\w+=\\S+ )*(?:go test|make|grep) [^`]+)`").FindAllStringSubmatch(string(text), -1) {
+		b.text += m[1] + "\n"
+	}
+	if b.text == "" {
+		t.Errorf("%s has no commands in its text any more", page)
+	}
+	return b
+}
+
 // flush takes the indentation away.
 func flush(s string) string { return regexp.MustCompile(`(?m)^[\t ]+`).ReplaceAllString(s, "") }
 
 // Every block of commands runs, line for line, by the built program and in a test
 // network. What stands for the reader's own (addresses, keys, folders) is replaced
-// by what there is here.
+// by what there is here. What takes long is not done but checked: make says what it
+// would do, go test lists the tests that it would run (there must be some, and the
+// flags must be known) or fuzzes for a few rounds, and npm must find its lock file.
 func TestCommandsOfThePages(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
@@ -112,7 +139,7 @@ func TestCommandsOfThePages(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	n := 0
-	for _, b := range blocks(t) {
+	for _, b := range append(blocks(t), inline(t, "CONTRIBUTING.md")) {
 		if b.language != "sh" {
 			continue
 		}
@@ -134,6 +161,7 @@ func TestCommandsOfThePages(t *testing.T) {
 type shell struct {
 	t       *testing.T
 	sh, dir string
+	root    string // of the repository
 	env     []string
 	values  map[string]string // of the words that stand for the reader's own
 	port    string            // of bootstrap nodes, instead of 49737
@@ -146,12 +174,14 @@ func newShell(t *testing.T, sh, bin string) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shell{t: t, sh: sh, dir: t.TempDir(), port: freePort(t), values: map[string]string{
-		"go run ./cmd/warren": "warren",
-		"make ":               "make -n -C " + root + " ", // what it is made of, without a test in the test
-		"HOST:PORT":           network.Bootstrap[0],
-		"TARGET":              strings.Repeat("7", 64),
-		"127.0.0.1:9737":      "127.0.0.1:0",
+	s := &shell{t: t, sh: sh, dir: t.TempDir(), root: root, port: freePort(t), values: map[string]string{
+		"go run ./cmd/warren":    "warren",
+		"make ":                  "make -n -C " + root + " ", // what it is made of, without a test in the test
+		"go run ./cmd/internal/": "go run -C " + root + " ./cmd/internal/",
+		" > docs/demo.svg":       "", // it stays as it is, and the picture is printed
+		"HOST:PORT":              network.Bootstrap[0],
+		"TARGET":                 strings.Repeat("7", 64),
+		"127.0.0.1:9737":         "127.0.0.1:0",
 	}}
 	for _, dir := range []string{"/var/lib/warren", "/etc/warren"} {
 		s.values[dir] = filepath.Join(s.dir, dir)
@@ -184,6 +214,10 @@ var (
 	address = regexp.MustCompile(`\b(203\.0\.113|10\.0\.0)\.5(:49737)?\b`)
 	portArg = regexp.MustCompile(` --port 49737\b`)
 	export  = regexp.MustCompile(`^export (\w+=\S+)$`)
+	setting = regexp.MustCompile(`^(?:\w+=(?:"[^"]*"|\S+) +)+`)
+	goTest  = regexp.MustCompile(`^(?:cd interop && )?go test `)
+	runArg  = regexp.MustCompile(` -run ('[^']*'|\S+)`)
+	fuzzFor = regexp.MustCompile(` -fuzztime \S+`)
 	word    = regexp.MustCompile(`\b[A-Z]*KEY\b`)
 )
 
@@ -216,13 +250,23 @@ func (s *shell) do(line string) {
 		s.env = append(s.env, m[1])
 		return
 	}
-	program, rest, _ := strings.Cut(line, " ")
-	if program == "make" {
+	program, rest, _ := strings.Cut(strings.TrimPrefix(line, setting.FindString(line)), " ")
+	switch {
+	case program == "make":
 		s.finish(line)
+		return
+	case program == "grep":
+		s.finish("cd " + s.root + " && " + line)
+		return
+	case line == "cd interop && npm ci":
+		s.finish("cat " + filepath.Join(s.root, "interop", "package-lock.json"))
+		return
+	case goTest.MatchString(line):
+		s.goTest(line)
 		return
 	}
 	if program != "warren" {
-		s.t.Fatalf("%s: the test knows warren and make only", line)
+		s.t.Fatalf("%s: the test knows warren, make, go test, grep and npm ci only", line)
 	}
 	verb, _, _ := strings.Cut(rest, " ")
 	if verb == "bootstrap" {
@@ -242,10 +286,28 @@ func (s *shell) do(line string) {
 	}
 }
 
-// finish runs a command that ends.
-func (s *shell) finish(line string) {
+// goTest checks a line that tests.
+func (s *shell) goTest(line string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	fuzz := fuzzFor.MatchString(line)
+	if fuzz {
+		line = fuzzFor.ReplaceAllString(line, " -fuzztime 10x")
+	} else {
+		list := "."
+		if m := runArg.FindStringSubmatch(line); m != nil {
+			list = m[1]
+		}
+		line = strings.Replace(line, "go test ", "go test -list "+list+" ", 1)
+	}
+	if out := s.finish("cd " + s.root + " && " + line); !fuzz && !bytes.HasPrefix(out, []byte("Test")) {
+		s.t.Errorf("%s: lists no test:\n%s", line, out)
+	}
+}
+
+// finish runs a command that ends, and returns what it printed.
+func (s *shell) finish(line string) []byte {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute) // go test may have to compile
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.sh, "-c", line)
 	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.env, strings.NewReader("hello\n")
@@ -256,6 +318,7 @@ func (s *shell) finish(line string) {
 	if strings.HasPrefix(line, "warren connect ") && !bytes.Contains(out, []byte("hello\n")) {
 		s.t.Errorf("%s: no echo in:\n%s", line, out)
 	}
+	return out
 }
 
 // start starts a command that goes on, waits for an event, and returns the public
