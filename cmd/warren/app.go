@@ -61,7 +61,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	defer a.cancel(nil)
 	root := a.rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(joinWords(args))
 	root.SetIn(a.stdin)
 	root.SetOut(lockedWriter{a, a.stdout})
 	root.SetErr(lockedWriter{a, a.stderr})

@@ -89,6 +89,8 @@ func (a *app) mainlineCommand() *cobra.Command {
 		`Find and announce peers of torrents, and store and read items, in the BitTorrent DHT.
 The network is the public one unless --bootstrap or WARREN_MAINLINE_BOOTSTRAP
 says otherwise. Info-hashes and targets are 40 hex digits.`,
+		`  warren mainline lookup 0303030303030303030303030303030303030303
+  warren mainline put 'hello world'`,
 		a.mainlineNodeCommand(),
 		a.mainlinePingCommand(),
 		a.mainlineFindCommand(),

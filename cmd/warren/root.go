@@ -25,6 +25,10 @@ Results go to stdout, everything else to stderr. Keys, topics, targets and hashe
 are 64 hex digits; a public key may also be z-base-32, a topic name:some words.
 The network is the public one unless --bootstrap or WARREN_BOOTSTRAP says
 otherwise. Exit status: 0 done, 1 failed, 2 wrong usage.`,
+		Example: `  warren demo
+  warren listen --key server.key --to 127.0.0.1:22 --allow any
+  warren connect 6d1... --from 127.0.0.1:2222
+  warren send photo.jpg`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		PersistentPreRunE: a.setUp,
@@ -46,9 +50,11 @@ otherwise. Exit status: 0 done, 1 failed, 2 wrong usage.`,
 		&cobra.Group{ID: groupNodes, Title: "Nodes and networks:"},
 		&cobra.Group{ID: groupOther, Title: "Other networks and tools:"},
 	)
-	root.SetHelpCommandGroupID(groupOther)
-	root.SetCompletionCommandGroupID(groupOther)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.DisableDefaultCmd = true // ours has examples, and refuses what it does not know
+	root.SetHelpCommand(a.helpCommand())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%w (%s --help shows how)", err, cmd.CommandPath())
+	})
 	root.AddCommand(
 		a.listenCommand(),
 		a.connectCommand(),
@@ -72,14 +78,16 @@ otherwise. Exit status: 0 done, 1 failed, 2 wrong usage.`,
 		a.queryCommand(),
 		a.mainlineCommand(),
 		a.v1Command(),
+		a.completionCommand(),
 	)
+	complete(root)
 	return root
 }
 
 // group makes a command that only holds others.
-func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+func group(use, short, long, example string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, GroupID: groupOther,
+		Use: use, Short: short, Long: long, Example: example, GroupID: groupOther,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -100,10 +108,10 @@ func exactly(names ...string) cobra.PositionalArgs { return between(len(names), 
 func between(least int, names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least {
-			return usage("%s: %s is missing", cmd.CommandPath(), names[len(args)])
+			return usage("%s is missing (%s --help shows how)", names[len(args)], cmd.CommandPath())
 		}
 		if len(args) > len(names) {
-			return usage("%s: too many arguments: %q", cmd.CommandPath(), args[len(names)])
+			return usage("too many arguments: %s (%s --help shows how)", quote(args[len(names)]), cmd.CommandPath())
 		}
 		return nil
 	}

@@ -90,6 +90,10 @@ func TestUsageErrors(t *testing.T) {
 		{"--allow", []string{"listen", "--allow", ""}},
 		{"--store", []string{"node", "--store="}},
 		{"frobnicate", []string{"v1", "frobnicate"}},
+		{"frobnicate", []string{"help", "frobnicate"}},
+		{"frobnicate", []string{"help", "mainline", "frobnicate"}},
+		{"SHELL", []string{"completion"}},
+		{"csh", []string{"completion", "csh"}},
 		{"--command", []string{"v1", "query", "--target", hex32}},
 		{"--target", []string{"v1", "closest", "--command", "x", "--target", "12"}},
 		{"REFERRER", []string{"v1", "holepunch", "127.0.0.1:1"}},
@@ -128,7 +132,7 @@ func TestBootstrapIsDemanded(t *testing.T) {
 	}
 }
 
-// Every command has a help text, which goes to stdout.
+// Every command has a help text with examples, which goes to stdout.
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	var visit func(path []string)
@@ -137,13 +141,14 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(o.stdout, "Usage:") || len(strings.Split(o.stdout, "\n")[0]) < 10 {
 			t.Errorf("warren %q --help:\n%s", path, o.stdout)
 		}
-		if len(path) > 0 && len(subcommands(o.stdout)) == 0 && !strings.Contains(o.stdout, "Examples:") {
+		if !strings.Contains(o.stdout, "Examples:\n  warren") && !strings.Contains(o.stdout, "Examples:\n  source") {
 			t.Errorf("warren %q --help shows no example", path)
 		}
-		for _, line := range subcommands(o.stdout) {
-			if line != "help" && line != "completion" {
-				visit(append(path[:len(path):len(path)], line))
-			}
+		if o := run(t, append([]string{"help"}, path...)...).ok(t); !strings.Contains(o.stdout, "Usage:\n  warren "+strings.Join(path, " ")) {
+			t.Errorf("warren help %q:\n%s", path, o.stdout)
+		}
+		for _, name := range subcommands(o.stdout) {
+			visit(append(path[:len(path):len(path)], name))
 		}
 	}
 	visit(nil)
@@ -162,6 +167,54 @@ func subcommands(help string) (names []string) {
 		}
 	}
 	return names
+}
+
+// The shells get scripts, and complete commands, flags and their words, but files
+// only where files are meant.
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if o := run(t, "completion", shell).ok(t); len(strings.Split(o.stdout, "\n")) < 50 || !strings.Contains(o.stdout, "__complete") {
+			t.Errorf("%s:\n%s", shell, o.stdout)
+		}
+	}
+	for _, tt := range []struct {
+		line string
+		want string // the last line is a directive: 0 files, 4 none
+	}{
+		{"con", "connect\tConnect to a public key\n:4\n"},
+		{"mainline pu", "put\tStore an item: a text, or what comes on stdin\n:4\n"},
+		{"help frobnicate ", ":4\n"},
+		{"completion ", "bash\nzsh\nfish\npowershell\n:4\n"},
+		{"connect ", ":4\n"},
+		{"send ", ":0\n"},
+		{"receive ", ":4\n"},
+		{"listen --key ", ":0\n"},
+		{"listen --seed ", ":4\n"},
+		{"listen --allow-", "--allow-file\ta `file` with the keys of who may connect, one a line, # begins a comment\n:4\n"},
+		{"node --log-level ", "debug\ninfo\nwarn\nerror\n:4\n"},
+		{"node --ephemeral=", "auto\ntrue\nfalse\n:4\n"},
+		{"mainline node --state ", ":0\n"},
+	} {
+		if o := run(t, append([]string{"__complete"}, strings.Split(tt.line, " ")...)...); o.stdout != tt.want {
+			t.Errorf("%q completes to\n%s, want\n%s", tt.line, o.stdout, tt.want)
+		}
+	}
+}
+
+// Flags that may stand alone take the word that follows, if it is one of theirs.
+func TestWordsOfFlags(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"node --ephemeral false --json":        "node --ephemeral=false --json",
+		"node --firewalled false --ephemeral":  "node --firewalled=false --ephemeral",
+		"put --ephemeral hello":                "put --ephemeral hello",
+		"put --firewalled -- --ephemeral true": "put --firewalled -- --ephemeral true",
+	} {
+		if got := strings.Join(joinWords(strings.Fields(line)), " "); got != want {
+			t.Errorf("%s: %s, want %s", line, got, want)
+		}
+	}
 }
 
 func TestVersion(t *testing.T) {

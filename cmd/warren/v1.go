@@ -41,6 +41,8 @@ func (a *app) v1Command() *cobra.Command {
 	return group("v1", "Speak to a network of dht-rpc 1.x, 2.x or 3.0.x",
 		`Speak to a network of the first dht-rpc (versions 1.x, 2.x and 3.0.x). There is no
 public one: --bootstrap or WARREN_BOOTSTRAP names nodes of yours.`,
+		`  warren v1 node --bootstrap none --ephemeral --port 10001
+  warren v1 ping 127.0.0.1:10001`,
 		a.v1NodeCommand(),
 		a.v1PingCommand(),
 		a.v1QueryCommand("query", nil, "Run a command on the nodes on the way to a target", (*dhtrpc1.Node).Query),
