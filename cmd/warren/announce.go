@@ -56,11 +56,14 @@ reached through are announced with it.`,
 func (a *app) announce(ctx context.Context, cfg nodeConfig, topic hyperdht.Target, pair noise.KeyPair, once bool) error {
 	node, stop, err := a.open(ctx, cfg)
 	if err != nil {
-		return err
+		if once {
+			return err
+		}
+		return stoppedWell(ctx, err)
 	}
 	defer stop()
 	err = a.announceNow(ctx, node, topic, pair)
-	if once || err != nil {
+	if once || stoppedWell(ctx, err) != nil {
 		return err
 	}
 	again := time.NewTicker(announceInterval)

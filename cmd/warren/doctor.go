@@ -112,12 +112,15 @@ func (a *app) doctor(ctx context.Context, p *patient, checks []check) error {
 		found, err := c.run(p, limited)
 		done()
 		cancel()
+		if ctx.Err() != nil { // whatever it found comes of that
+			return fmt.Errorf("doctor: %s: %w", c.name, context.Cause(ctx))
+		}
 		if found.took == 0 {
 			found.took = time.Since(start)
 		}
 		a.found(c, found, err == nil)
 		if err != nil {
-			return fmt.Errorf("doctor: %s: %w", c.name, stopCause(ctx, err))
+			return fmt.Errorf("doctor: %s: %w", c.name, err)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -70,7 +71,7 @@ func (a *app) mainlineNode(ctx context.Context, cfg mainline.Config) (*mainline.
 	}
 	if err != nil {
 		node.Close()
-		return nil, stopCause(ctx, err)
+		return nil, fmt.Errorf("find the network: %w", stopCause(ctx, err))
 	}
 	return node, nil
 }

@@ -44,7 +44,10 @@ func (a *app) mainlineAnnounceCommand() *cobra.Command {
 func (a *app) mainlineAnnounce(ctx context.Context, cfg mainline.Config, hash mainline.ID, opts mainline.AnnounceOptions, once bool) error {
 	node, err := a.mainlineNode(ctx, cfg)
 	if err != nil {
-		return err
+		if once {
+			return err
+		}
+		return stoppedWell(ctx, err)
 	}
 	defer node.Close()
 	report := func(s mainline.Stored, err error) error {

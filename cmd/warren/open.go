@@ -29,7 +29,7 @@ func (a *app) open(ctx context.Context, cfg nodeConfig) (*hyperdht.Node, func(),
 	}
 	if err != nil {
 		stop()
-		return nil, nil, stopCause(ctx, err)
+		return nil, nil, fmt.Errorf("find the network: %w", stopCause(ctx, err))
 	}
 	return node, stop, nil
 }

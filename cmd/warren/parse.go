@@ -233,7 +233,7 @@ func (a *app) readValue(ctx context.Context, arg string, limit int) ([]byte, err
 			return nil, fmt.Errorf("stdin: %w", err)
 		}
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, fmt.Errorf("stdin: %w", context.Cause(ctx))
 	}
 	if len(b) > limit {
 		return nil, usage("stdin: more than the %d bytes that fit", limit)

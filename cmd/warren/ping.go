@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -78,13 +77,13 @@ func (a *app) repeat(ctx context.Context, count int, to netip.AddrPort, ping fun
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
-				return context.Cause(ctx)
+				return fmt.Errorf("ping %v: %w", to, context.Cause(ctx))
 			}
 		}
 		if err := ping(ctx); err == nil {
 			answered++
-		} else if last = err; errors.Is(err, context.Canceled) {
-			return context.Cause(ctx)
+		} else if last = err; ctx.Err() != nil {
+			return fmt.Errorf("ping %v: %w", to, context.Cause(ctx))
 		} else if count > 1 {
 			a.progress("no answer from %v", to)
 		}

@@ -61,7 +61,7 @@ func (a *app) v1Query(ctx context.Context, cfg dhtrpc1.Config, q dhtrpc1.Query, 
 	}
 	defer node.Close()
 	if err := node.Ready(ctx); err != nil {
-		return stopCause(ctx, err)
+		return fmt.Errorf("find the network: %w", stopCause(ctx, err))
 	}
 	for r, err := range search(node, ctx, q) {
 		if err != nil {
