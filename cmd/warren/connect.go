@@ -89,6 +89,7 @@ func (a *app) connect(ctx context.Context, cfg nodeConfig, key noise.PublicKey, 
 	}
 	defer conn.Close()
 	if err := a.stdio(ctx, conn); err != nil {
+		conn.Destroy(err) // the peer must not take it for the end
 		return fmt.Errorf("connection to %s: %w", a.keyText(key), stopCause(ctx, err))
 	}
 	return nil

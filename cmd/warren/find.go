@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -68,9 +69,10 @@ func (a *app) closest(at netip.AddrPort, id string, rtt time.Duration) {
 	}{at.Addr().String(), at.Port(), id, ms(rtt)}, "%s  %-21v  %v", id, at, rtt.Round(10*time.Microsecond))
 }
 
-// stopCause is the error, or why the context has ended if that is what it says.
+// stopCause is the error, or why the context has ended if it comes of that: it
+// says so, or that something was closed.
 func stopCause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) {
+	if cause := context.Cause(ctx); cause != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, net.ErrClosed)) {
 		return cause
 	}
 	return err

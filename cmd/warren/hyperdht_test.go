@@ -350,6 +350,17 @@ func TestListenExec(t *testing.T) {
 	}
 }
 
+// A command that does not read what comes is served all the same.
+func TestListenExecThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	n := newTestNetwork(t, 5)
+	d := n.start("listen", "--exec", "exec 0<&-; sleep .3; echo late", "--seed", hex32, "--allow=any")
+	d.event("listening", nil)
+	if got, _ := n.connect(strings.Repeat("x", 1<<20), keyHex); got != "late\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // Forwarding a TCP port in both directions, with half-close.
 func TestListenToConnectFrom(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -80,7 +81,8 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 	return cmd
 }
 
-// check refuses two ways at once, and addresses that are none.
+// check refuses two ways at once, addresses that are none, and commands where there
+// is no shell.
 func (s service) check() error {
 	ways := 0
 	for _, set := range []bool{s.echo, s.command != "", s.to != ""} {
@@ -90,6 +92,11 @@ func (s service) check() error {
 	}
 	if ways > 1 {
 		return usage("listen: --echo, --exec and --to exclude each other")
+	}
+	if s.command != "" {
+		if _, err := exec.LookPath("sh"); err != nil {
+			return fmt.Errorf("--exec: %w", err)
+		}
 	}
 	if s.to != "" {
 		return checkTCP("--to", s.to, false)
@@ -171,13 +178,13 @@ func (a *app) serveConn(ctx context.Context, conn *hyperdht.Conn, serve func() e
 		RemoteAddress   addrJSON `json:"remoteAddress"`
 	}{"connection", remote, hex.EncodeToString(hash[:]), path.Kind.String(), addr(path.Remote)},
 		"connection from %s at %v (%v)", remote, path.Remote, path.Kind)
-	err := serve()
+	err := stoppedWell(ctx, serve())
 	a.event(struct {
 		Event           string `json:"event"`
 		RemotePublicKey string `json:"remotePublicKey"`
 		Error           string `json:"error,omitempty"`
 	}{"closed", remote, errorText(err)}, "closed %s", remote)
-	return stoppedWell(ctx, err)
+	return err
 }
 
 func errorText(err error) string {

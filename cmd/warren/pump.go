@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -58,10 +59,19 @@ func (a *app) stdio(ctx context.Context, conn *hyperdht.Conn) error {
 		_, err := io.Copy(conn, in)
 		sent <- errors.Join(err, conn.CloseWrite())
 	}()
-	_, err := io.Copy(a.stdout, conn)
-	if err != nil {
-		conn.Destroy(err)
-		return err
+	received := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(a.stdout, conn)
+		received <- err
+	}()
+	select {
+	case err := <-received:
+		if err != nil {
+			conn.Destroy(err)
+			return err
+		}
+	case <-ctx.Done(): // the copying may hang in stdout
+		return context.Cause(ctx)
 	}
 	for waiting := true; waiting; {
 		before := in.reads.Load()
@@ -100,7 +110,7 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	together(cmd)
 	cmd.WaitDelay = time.Second
 	cmd.Stderr = lockedWriter{a, a.stderr}
 	cmd.Env = append(os.Environ(), "WARREN_REMOTE_PUBLIC_KEY="+conn.RemotePublicKey().String())
@@ -115,9 +125,14 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	peer := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(stdin, conn)
 		stdin.Close()
+		if errors.As(err, new(*fs.PathError)) { // the command reads no more
+			_, err = io.Copy(io.Discard, conn)
+		}
+		peer <- err
 		if err != nil {
 			cancel() // the peer is gone
 		}
@@ -132,7 +147,12 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	if err := cmd.Wait(); err != nil {
 		a.log.Info("command ended", "command", command, "error", err)
 	}
-	return finish(ctx, conn, nil)
+	select {
+	case err = <-peer:
+	default:
+		err = nil
+	}
+	return finish(ctx, conn, err)
 }
 
 // over tells whether a connection has ended on both sides.

@@ -120,8 +120,11 @@ func (a *app) send(ctx context.Context, cfg nodeConfig, file *source) error {
 			return fmt.Errorf("send: %w", stopCause(ctx, err))
 		}
 		err = a.sendTo(ctx, conn, file)
-		if err == nil || ctx.Err() != nil {
-			return stopCause(ctx, err)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("send: %w", stopCause(ctx, err))
 		}
 		a.log.Warn("the transfer failed, waiting for another try", "error", err)
 		if err := errors.Join(err, file.rewind()); file.file == nil {

@@ -122,8 +122,8 @@ func readFile(w io.Writer, h fileHeader, r io.Reader) (int64, error) {
 
 // unexpected is an end that came too early.
 func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the sender has gone before the end: %w", io.ErrUnexpectedEOF)
 	}
 	return err
 }
