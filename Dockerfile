@@ -2,9 +2,9 @@
 #
 #   docker build -t warren .
 #   docker run --network host -v warren:/data warren
-#   docker run --rm --network host warren connect KEY
+#   docker run --rm -i --network host warren connect KEY
 #
-# Host networking spares the node a NAT of Docker's own making.
+# There is no shell in it, so no "listen --exec". Host networking spares the node a NAT of Docker's own making.
 
 FROM golang:1.26 AS build
 WORKDIR /src
