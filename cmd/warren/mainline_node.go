@@ -35,7 +35,7 @@ func (a *app) mainlineNodeCommand() *cobra.Command {
 			if dir != "" {
 				db, err := store.Open(dir, store.Options{})
 				if err != nil {
-					return fmt.Errorf("--store: %w", err)
+					return fmt.Errorf("--store: %w%s", err, hint(err))
 				}
 				defer db.Close()
 				cfg.Store = db

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/warren-dht/warren/hyperdht"
@@ -65,7 +67,7 @@ func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
 	if cfg.store != "" {
 		db, err := store.Open(cfg.store, store.Options{})
 		if err != nil {
-			return nil, nil, fmt.Errorf("--store: %w", err)
+			return nil, nil, fmt.Errorf("--store: %w%s", err, hint(err))
 		}
 		cfg.Store = db
 		closers = append(closers, func() {
@@ -77,7 +79,7 @@ func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
 	node, err := a.newNode(cfg)
 	if err != nil {
 		stop()
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w%s", err, hint(err))
 	}
 	logged := a.logEvents(node)
 	closers = append(closers, func() {
@@ -95,6 +97,21 @@ func (a *app) start(cfg nodeConfig) (*hyperdht.Node, func(), error) {
 		closers = append(closers, shut)
 	}
 	return node, stop, nil
+}
+
+// hint is what to do about a node that does not start.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, store.ErrDamaged):
+		return " (move it away to start with an empty one)"
+	case errors.Is(err, store.ErrLocked):
+		return " (one process at a time: another folder, or no --store)"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return " (another --port, or none for any that is free)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return " (--host is an address of this machine; without it all are bound)"
+	}
+	return ""
 }
 
 // newNode starts a bootstrap node if the public address is given, else a usual

@@ -1,9 +1,51 @@
 package main
 
 import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
+
+// A node that cannot start says why, and what to do.
+func TestNodeThatCannotStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, err := net.SplitHostPort(taken.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := t.TempDir()
+	if err := os.WriteFile(filepath.Join(damaged, "warren.db"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"node", "--host=127.0.0.1", "--port", port}, []string{"127.0.0.1:" + port, "another --port"}},
+		{[]string{"listen", "--echo", "--host=203.0.113.7"}, []string{"203.0.113.7", "an address of this machine"}},
+		{[]string{"node", "--host=127.0.0.1", "--store", damaged}, []string{damaged, "move it away"}},
+		{[]string{"mainline", "node", "--host=127.0.0.1", "--store", damaged}, []string{damaged, "move it away"}},
+		{[]string{"node", "--host=127.0.0.1", "--store", program}, []string{program}},
+	} {
+		o := run(t, tt.args...)
+		if o.status != statusFailed || strings.Count(o.stderr, "\n") != 1 || o.stdout != "" {
+			t.Errorf("%+v", o)
+		}
+		for i, s := range tt.says {
+			if (i == 0 || runtime.GOOS != "windows") && !strings.Contains(o.stderr, s) {
+				t.Errorf("%q does not say %q", o.stderr, s)
+			}
+		}
+	}
+}
 
 // Where nobody answers every command fails, with status 1 and one line that
 // says who was asked and what may help.
