@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -121,7 +122,9 @@ func (a *app) openTarget(h fileHeader, output string, force bool) (*target, erro
 	if _, err := os.Lstat(name); err == nil && !force {
 		return nil, fmt.Errorf("%s exists; --force replaces it", quote(name))
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".warren-*.part")
+	// Unlike a temporary file it may be read by whom the umask lets.
+	temp := filepath.Join(filepath.Dir(name), ".warren-"+rand.Text()+".part")
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +136,7 @@ func (t *target) keep() error {
 	if t.temp == nil {
 		return nil
 	}
-	if err := errors.Join(t.temp.Chmod(0o644), t.temp.Close()); err != nil {
+	if err := t.temp.Close(); err != nil {
 		return err
 	}
 	if !t.force {
