@@ -74,7 +74,7 @@ func (a *app) stdio(ctx context.Context, conn *hyperdht.Conn) error {
 		return context.Cause(ctx)
 	}
 	for waiting := true; waiting; {
-		before := in.reads.Load()
+		before := in.steps.Load()
 		select {
 		case err := <-sent:
 			if err != nil && !over(conn) {
@@ -86,23 +86,27 @@ func (a *app) stdio(ctx context.Context, conn *hyperdht.Conn) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(stdinGrace):
-			waiting = in.reads.Load() != before
+			waiting = !in.silentSince(before)
 		}
 	}
 	return finish(ctx, conn, nil)
 }
 
-// An activeReader counts reads that have returned.
+// An activeReader counts the beginnings and ends of reads.
 type activeReader struct {
 	r     io.Reader
-	reads atomic.Int64
+	steps atomic.Int64 // odd while a read waits
 }
 
 func (r *activeReader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	r.reads.Add(1)
-	return n, err
+	r.steps.Add(1)
+	defer r.steps.Add(1)
+	return r.r.Read(p)
 }
+
+// silentSince tells whether a read waits that has waited at this step already. What
+// was read may still be on its way to a slow peer: that is no silence.
+func (r *activeReader) silentSince(step int64) bool { return step%2 == 1 && r.steps.Load() == step }
 
 // exec runs a command with a connection as its stdin and stdout. The end of its
 // output ends our half.
