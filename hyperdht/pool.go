@@ -19,6 +19,9 @@ type Pool struct {
 	node *Node
 	cfg  DialConfig
 
+	ctx    context.Context // ends with the pool
+	cancel context.CancelCauseFunc
+
 	mu      sync.Mutex
 	closed  bool
 	conns   map[PublicKey]pooled
@@ -31,58 +34,77 @@ type pooled struct {
 	dialed bool
 }
 
+// open reports whether the connection can be used: one that was closed stays
+// until the rest of it is delivered.
+func (c pooled) open() bool { return !c.conn.link.raw.Closed() }
+
 // A poolDial is a dial under way, and who waits for it.
 type poolDial struct {
-	done chan struct{}
-	conn *Conn
-	err  error
+	done   chan struct{}
+	conn   *Conn
+	err    error
+	gaveUp bool // the caller who dialled did not want it any more
 }
 
 // NewPool returns an empty pool whose dials are made with cfg.
 func (n *Node) NewPool(cfg DialConfig) *Pool {
-	return &Pool{
+	p := &Pool{
 		node: n, cfg: cfg, conns: map[PublicKey]pooled{}, dialing: map[PublicKey]*poolDial{},
 		fresh: make(chan *Conn, DefaultBacklog),
 	}
+	p.ctx, p.cancel = context.WithCancelCause(context.Background())
+	return p
 }
 
 // Dial returns the open connection to a peer, or makes one. Callers who dial the
-// same key at the same time share one dial, which ends with the first caller's
-// context.
+// same key at the same time share one dial; if its context ends while another
+// caller waits for it, that one dials.
 func (p *Pool) Dial(ctx context.Context, key PublicKey) (*Conn, error) {
-	p.mu.Lock()
-	if p.closed {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, net.ErrClosed
+		}
+		if c, ok := p.conns[key]; ok && c.open() {
+			p.mu.Unlock()
+			return c.conn, nil
+		}
+		d, under := p.dialing[key]
+		if !under {
+			d = &poolDial{done: make(chan struct{})}
+			p.dialing[key] = d
+		}
 		p.mu.Unlock()
-		return nil, net.ErrClosed
-	}
-	if c, ok := p.conns[key]; ok {
-		p.mu.Unlock()
-		return c.conn, nil
-	}
-	d, under := p.dialing[key]
-	if !under {
-		d = &poolDial{done: make(chan struct{})}
-		p.dialing[key] = d
-	}
-	p.mu.Unlock()
-	if under {
+		if !under {
+			p.dial(ctx, key, d)
+			return d.conn, d.err
+		}
 		select {
 		case <-d.done:
-			return d.conn, d.err
+			if !d.gaveUp {
+				return d.conn, d.err
+			}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
-	c, err := p.node.DialWith(ctx, key, p.cfg)
+}
+
+// dial makes the connection that d stands for.
+func (p *Pool) dial(ctx context.Context, key PublicKey, d *poolDial) {
+	dialing, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(p.ctx, func() { stop(net.ErrClosed) })()
+	d.conn, d.err = p.node.DialWith(dialing, key, p.cfg)
+	if d.err == nil {
+		d.conn, d.err = p.add(d.conn, true)
+	}
+	d.gaveUp = d.err != nil && ctx.Err() != nil
 	p.mu.Lock()
 	delete(p.dialing, key)
 	p.mu.Unlock()
-	if err == nil {
-		c, err = p.add(c, true)
-	}
-	d.conn, d.err = c, err
 	close(d.done)
-	return c, err
 }
 
 // Accept returns the next connection that Serve has taken into the pool.
@@ -99,10 +121,10 @@ func (p *Pool) Accept(ctx context.Context) (*Conn, error) {
 }
 
 // Serve takes the connections of a listener into the pool, until the listener or
-// the pool is closed. Connections that nobody accepts from the pool stay in it.
+// the pool is closed, and returns [net.ErrClosed]. Connections that nobody accepts from the pool stay in it.
 func (p *Pool) Serve(l *Listener) error {
 	for {
-		c, err := l.AcceptConn(context.Background())
+		c, err := l.AcceptConn(p.ctx)
 		if err != nil {
 			return err
 		}
@@ -128,12 +150,14 @@ func (p *Pool) Conns() []*Conn {
 	defer p.mu.Unlock()
 	out := make([]*Conn, 0, len(p.conns))
 	for _, c := range p.conns {
-		out = append(out, c.conn)
+		if c.open() {
+			out = append(out, c.conn)
+		}
 	}
 	return out
 }
 
-// Close closes all connections of the pool.
+// Close closes all connections of the pool, and ends its dials.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -143,6 +167,7 @@ func (p *Pool) Close() error {
 	p.closed = true
 	close(p.fresh)
 	p.mu.Unlock()
+	p.cancel(net.ErrClosed)
 	for _, c := range p.Conns() {
 		c.Close()
 	}
@@ -159,6 +184,7 @@ func (p *Pool) add(c *Conn, dialed bool) (*Conn, error) {
 		return nil, net.ErrClosed
 	}
 	old, exists := p.conns[key]
+	exists = exists && old.open()
 	lesser := bytes.Compare(own[:], key[:]) < 0
 	if exists && old.dialed != dialed && dialed != lesser {
 		p.mu.Unlock()

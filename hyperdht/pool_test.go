@@ -1,10 +1,15 @@
 package hyperdht
 
 import (
+	"context"
+	"errors"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/warren-dht/warren/vnet"
 )
 
 func TestPool(t *testing.T) {
@@ -121,5 +126,75 @@ func TestSuspendAndResume(t *testing.T) {
 			t.Fatal(err)
 		}
 		converse(t, again, <-accepted)
+	})
+}
+
+// Who shares another caller's dial is not bound to that caller's patience.
+func TestPoolDialerGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8)
+		defer w.close()
+		server := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
+		client := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
+		l := w.listen(server, ListenConfig{})
+		pool := client.NewPool(DialConfig{})
+		ctx, cancel := context.WithCancel(t.Context())
+		first := make(chan error, 1)
+		go func() {
+			_, err := pool.Dial(ctx, l.PublicKey())
+			first <- err
+		}()
+		time.Sleep(time.Millisecond)
+		time.AfterFunc(5*time.Millisecond, cancel)
+		accepted := w.accept(l)
+		c, err := pool.Dial(w.ctx(time.Minute), l.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first caller: %v", err)
+		}
+		<-accepted
+
+		// A connection that was closed is not handed out again, although it
+		// lingers while the peer has its side open.
+		c.Close()
+		accepted = w.accept(l)
+		again, err := pool.Dial(w.ctx(time.Minute), l.PublicKey())
+		if err != nil || again == c || len(pool.Conns()) != 1 {
+			t.Fatalf("after Close: %v, %d connections", err, len(pool.Conns()))
+		}
+		converse(t, again, <-accepted)
+		pool.Close()
+	})
+}
+
+// A pool's Close ends its dials, and Serve.
+func TestPoolCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8)
+		defer w.close()
+		server := w.ready(w.net.Host(), Config{Firewalled: isFalse()})
+		l := w.listen(server, ListenConfig{})
+		gone := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
+		nobody := w.listen(gone, ListenConfig{Allow: func(context.Context, Incoming) error { return errors.New("no") }})
+		pool := server.NewPool(DialConfig{})
+		ended := make(chan error, 2)
+		go func() { ended <- pool.Serve(l) }()
+		go func() {
+			_, err := pool.Dial(context.Background(), nobody.PublicKey())
+			ended <- err
+		}()
+		time.Sleep(time.Second)
+		pool.Close()
+		begun := time.Now()
+		for range 2 {
+			if err := <-ended; !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("%v after Close", took)
+		}
 	})
 }
