@@ -43,6 +43,8 @@ type Node struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // procedures
 
+	pausing chan struct{} // taken by Suspend and Resume: one after the other
+
 	mu        sync.Mutex
 	listeners map[*Listener]struct{}
 	suspended bool
@@ -65,6 +67,7 @@ func New(cfg Config) (*Node, error) {
 		mux:           udx.NewMux(udx.Config{}),
 		randomPunches: randomPunches{interval: cfg.RandomPunchInterval},
 		listeners:     map[*Listener]struct{}{},
+		pausing:       make(chan struct{}, 1),
 		gone:          make(chan struct{}),
 	}
 	if cfg.DeferRandomPunch {

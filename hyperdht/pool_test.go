@@ -198,3 +198,33 @@ func TestPoolCloses(t *testing.T) {
 		}
 	})
 }
+
+// A node that is resumed while it is being suspended is awake in the end.
+func TestResumeDuringSuspend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8)
+		defer w.close()
+		host := w.net.NAT(vnet.Cone).Host()
+		server := w.ready(host, Config{})
+		client := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
+		l := w.listen(server, ListenConfig{})
+		host.SetUp(false) // nobody hears that the listener unannounces
+		suspended := make(chan error, 1)
+		go func() { suspended <- server.Suspend(w.ctx(5 * time.Second)) }()
+		time.Sleep(10 * time.Millisecond)
+		host.SetUp(true)
+		if err := server.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-suspended; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+		accepted := w.accept(l)
+		c, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		converse(t, c, <-accepted)
+	})
+}

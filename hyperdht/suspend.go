@@ -10,6 +10,8 @@ import (
 // background: listeners unannounce for as long as ctx allows, connections and
 // dials end with ErrSuspended, sockets are closed. A second call does nothing.
 func (n *Node) Suspend(ctx context.Context) error {
+	n.pausing <- struct{}{}
+	defer func() { <-n.pausing }()
 	n.mu.Lock()
 	if n.closed || n.suspended {
 		defer n.mu.Unlock()
@@ -35,9 +37,11 @@ func (n *Node) Suspend(ctx context.Context) error {
 }
 
 // Resume ends a suspension: sockets are bound again, on their old ports if they
-// are free, and listeners are announced again, in the background. If it fails
-// the node is still suspended.
+// are free, and listeners are announced again, in the background. It waits for a
+// Suspend that is under way. If it fails the node is still suspended.
 func (n *Node) Resume() error {
+	n.pausing <- struct{}{}
+	defer func() { <-n.pausing }()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
