@@ -2,6 +2,7 @@ package hyperdht
 
 import (
 	"io"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,59 @@ func TestClientMoves(t *testing.T) {
 				}
 				t.Log(time.Since(start))
 				converse(t, a, b)
+			})
+		})
+	}
+}
+
+// A client that goes back and forth between two networks, where its NATs and
+// hosts have kept its addresses, is followed each time.
+func TestClientComesBack(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		serverFirst bool
+	}{{"the client speaks first", false}, {"the server speaks first", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 12)
+				defer w.close()
+				server := w.ready(w.net.Host(), Config{Firewalled: isFalse()})
+				home, away := w.net.NAT(vnet.Cone), w.net.NAT(vnet.Cone)
+				host := home.Host()
+				client := w.ready(host, Config{})
+				l := w.listen(server, ListenConfig{})
+				accepted := w.accept(l)
+				a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := <-accepted
+				say := func(from, to *Conn) {
+					t.Helper()
+					go from.Write([]byte("still there?"))
+					to.SetReadDeadline(time.Now().Add(10 * time.Second))
+					if _, err := io.ReadFull(to, make([]byte, 12)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				at := map[*vnet.Router][]netip.Addr{home: {host.Addr()}}
+				paths := map[Path]bool{}
+				for _, to := range []*vnet.Router{away, home, away, home} {
+					time.Sleep(10 * time.Second)
+					host.Move(to.Segment, at[to]...)
+					at[to] = []netip.Addr{host.Addr()}
+					if c.serverFirst {
+						say(b, a)
+						say(a, b)
+					} else {
+						say(a, b)
+						say(b, a)
+					}
+					paths[b.Path()] = true
+				}
+				if len(paths) != 2 {
+					t.Errorf("the paths were %v", paths)
+				}
 			})
 		})
 	}

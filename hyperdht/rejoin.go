@@ -24,15 +24,15 @@ const (
 	maxEscorts = 64
 )
 
-// mind looks after the connections that we have dialled, until there are none.
-// When one end's address changes and the other is open to the world, a packet
-// suffices for it to follow. If both are behind NATs the way has to be punched
-// anew: we dial the peer again, for the sake of the path alone, and move the
-// connection there.
+// mind looks after the connections that we have dialled, and those whose peers
+// have moved, until there are none. When one end's address changes and the other
+// is open to the world, a packet suffices for it to follow. If both are behind
+// NATs the way has to be punched anew: we dial the peer again, for the sake of
+// the path alone, and move the connection there.
 func (n *Node) mind() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.minding {
+	if !n.minding && !n.closed {
 		n.minding = true
 		n.wg.Go(n.mindPaths)
 	}
@@ -42,14 +42,19 @@ func (n *Node) mindPaths() {
 	tick := time.NewTicker(rejoinTick)
 	defer tick.Stop()
 	slots := make(chan struct{}, maxRejoins)
+	var elsewhere map[*link]Path // where peers were heard last, if not on their streams' paths
 	for {
 		select {
 		case <-tick.C:
 		case <-n.ctx.Done():
 			return
 		}
-		minded := n.links.minded()
+		minded, was := n.links.minded(), elsewhere
+		elsewhere = make(map[*link]Path)
 		for _, l := range minded {
+			if p, ok := l.followBack(was[l]); ok {
+				elsewhere[l] = p
+			}
 			if len(slots) < maxRejoins && l.lost() {
 				slots <- struct{}{}
 				n.wg.Go(func() {
@@ -71,16 +76,47 @@ func (n *Node) mindPaths() {
 	}
 }
 
-// minded are the links whose peers we can dial again.
+// minded are the links whose peers we can dial again, or have followed.
 func (s *links) minded() (out []*link) {
 	for _, l := range s.list() {
 		l.mu.Lock()
-		if l.back != nil && !l.ended {
+		dialed := l.back != nil && !l.ended
+		l.mu.Unlock()
+		if dialed || l.roams() {
 			out = append(out, l)
 		}
-		l.mu.Unlock()
 	}
 	return out
+}
+
+// roams reports whether the peer has been followed to another path.
+func (l *link) roams() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.established && l.moves > 1
+}
+
+// followBack follows a peer that has come back to a path that the stream had
+// before: the Accept hook is not asked about those again. It is taken for back
+// when the last packet came that way at two looks: was is what the one before
+// returned. Where a blind relay has ever been in play that is watchRelay's to
+// decide.
+func (l *link) followBack(was Path) (elsewhere Path, ok bool) {
+	conn, from := l.raw.LastPath()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || !l.established || conn == nil || l.relay != nil || !l.upgradedAt.IsZero() ||
+		conn == l.conn && from == l.path.Remote {
+		return Path{}, false
+	}
+	p := Path{Kind: l.path.Kind, Local: conn.LocalAddr(), Remote: from}
+	if p != was {
+		return p, true
+	}
+	if l.node.sockets.find(conn) == nil || l.hold(conn) {
+		l.change(p, conn)
+	}
+	return Path{}, false
 }
 
 // A wayBack is how to dial the peer of a link again.
@@ -111,7 +147,7 @@ func (l *link) lost() bool {
 	now, changed := time.Now(), l.node.changedAt()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || l.relay != nil || l.rejoining || now.Sub(l.rejoinedAt) < rejoinPause {
+	if l.ended || l.back == nil || l.relay != nil || l.rejoining || now.Sub(l.rejoinedAt) < rejoinPause {
 		return false
 	}
 	moved := l.rejoinedAt.Before(changed) && now.Add(-silence).Before(changed)

@@ -557,5 +557,11 @@ func (h *serverHandshake) arrived(conn udp.Conn, from netip.AddrPort) bool {
 	if link == nil || !sendable(from) {
 		return false
 	}
-	return link.arrived(conn, from, h.l.node.kindOf(conn, from))
+	if !link.arrived(conn, from, h.l.node.kindOf(conn, from)) {
+		return false
+	}
+	if link.roams() {
+		h.l.node.mind()
+	}
+	return true
 }
