@@ -103,6 +103,60 @@ func TestClientMoves(t *testing.T) {
 	}
 }
 
+// So does a relayed one: the relay follows its client, there and back.
+func TestRelayedClientMoves(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		move func(n *vnet.Network, nat *vnet.Router, host *vnet.Host)
+	}{
+		{"its NAT has another address", func(_ *vnet.Network, nat *vnet.Router, _ *vnet.Host) { nat.SetExternal() }},
+		{"its NAT has forgotten it", func(_ *vnet.Network, nat *vnet.Router, _ *vnet.Host) { nat.Reset() }},
+		{"it is in another network", func(n *vnet.Network, _ *vnet.Router, host *vnet.Host) { host.Move(n.NAT(vnet.Symmetric).Segment) }},
+		{"it is in another network, and back", func(n *vnet.Network, nat *vnet.Router, host *vnet.Host) {
+			home := host.Addr()
+			host.Move(n.NAT(vnet.Symmetric).Segment)
+			time.Sleep(10 * time.Second)
+			host.Move(nat.Segment, home)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 12)
+				defer w.close()
+				r := relayIn(w)
+				defer r.Close()
+				server := w.ready(w.net.NAT(vnet.Symmetric).Host(), Config{})
+				router := w.net.NAT(vnet.Symmetric)
+				host := router.Host()
+				client := w.ready(host, Config{})
+				defer server.Close()
+				defer client.Close()
+				l := w.listen(server, ListenConfig{RelayThrough: []PublicKey{r.PublicKey()}})
+				defer l.Close()
+				accepted := w.accept(l)
+				a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := <-accepted
+				time.Sleep(10 * time.Second)
+				c.move(w.net, router, host)
+				start := time.Now()
+				go b.Write([]byte("still there?"))
+				a.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := io.ReadFull(a, make([]byte, 12)); err != nil {
+					t.Fatal(err)
+				}
+				t.Log(time.Since(start))
+				if x, y := a.Path().Kind, b.Path().Kind; x != PathRelayed || y != PathRelayed {
+					t.Errorf("paths %v and %v", x, y)
+				}
+				converse(t, a, b)
+			})
+		})
+	}
+}
+
 // A client that goes back and forth between two networks, where its NATs and
 // hosts have kept its addresses, is followed each time.
 func TestClientComesBack(t *testing.T) {

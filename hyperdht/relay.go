@@ -55,10 +55,21 @@ func (r *RelayServer) client(c *Conn) {
 	defer c.Close()
 	mux := protomux.New(c)
 	key := c.RemotePublicKey()
-	session, err := r.blind.Accept(mux, key[:], c.Path().Remote.Addr())
+	path := c.Path()
+	session, err := r.blind.Accept(mux, key[:], path.Remote.Addr())
 	if err != nil {
 		return
 	}
+	r.listener.node.wg.Go(func() {
+		for {
+			var err error
+			if path, err = c.NextPath(context.Background(), path); err != nil {
+				return
+			}
+			conn, _ := c.link.currentConn()
+			session.Moved(conn, path.Remote)
+		}
+	})
 	// A session that is over, as one that was idle too long, takes its
 	// connection with it.
 	r.listener.node.wg.Go(func() {

@@ -175,19 +175,33 @@ func (o *offer) ended() {
 	p.destroy() // the other one too, if it has a reason to live on
 }
 
+// followAfter is how long a client must have been silent before its stream
+// follows it to another address.
+const followAfter = 500 * time.Millisecond
+
 // accept is asked about the source of packets for the relay's stream. The first
-// one is where the client is from then on; it must be the host of the client's
-// connection, or a client could make the relay send to others.
+// one is where the client is from then on, until it is silent there and heard
+// elsewhere; it must be the host of the client's connection, or a client could
+// make the relay send to others.
 func (o *offer) accept(conn udp.Conn, from netip.AddrPort) bool {
 	s := o.pairing.server
 	s.mu.Lock()
-	stream := o.stream
-	ok := stream != nil && !o.found && (!o.session.source.IsValid() || o.session.source == from.Addr().Unmap())
+	stream, found := o.stream, o.found
+	ok := stream != nil && (!o.session.source.IsValid() || o.session.source == from.Addr().Unmap())
 	if ok {
 		o.found = true
 	}
 	s.mu.Unlock()
-	return ok && stream.Connect(conn, o.id, from, udx.ConnectOptions{}) == nil
+	switch {
+	case !ok:
+		return false
+	case !found:
+		return stream.Connect(conn, o.id, from, udx.ConnectOptions{}) == nil
+	case stream.SinceReceived() < followAfter:
+		return false
+	}
+	_, err := stream.ChangeRemote(conn, o.id, from)
+	return err == nil
 }
 
 // unpair gives up a pairing on behalf of a client, who knows its token.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -369,6 +370,36 @@ func TestForeignSource(t *testing.T) {
 		a, b := w.connect(w.machine(), netip.Addr{}), w.connect(w.machine(), netip.Addr{})
 		x, y := pairUp(t, a, b)
 		exchange(t, x, y)
+	})
+}
+
+// A client that moves keeps its pairs: the relay follows its connection, and its
+// quota goes with it.
+func TestClientMoves(t *testing.T) {
+	inWorld(t, Config{}, func(t *testing.T, w *world) {
+		a, b := w.newPeer(), w.newPeer()
+		x, y := pairUp(t, a, b)
+		hello := func() {
+			t.Helper()
+			go y.Write([]byte("hello"))
+			x.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.ReadFull(x, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.Write([]byte("hello")) // the relay learns where x is
+		hello()
+		old := a.addr()
+		for _, to := range []netip.Addr{netip.MustParseAddr("8.0.0.1"), old.Addr()} {
+			a.host.Move(w.net.Segment, to)
+			a.session.Moved(w.relay.conn, a.addr())
+			hello()
+			w.server.mu.Lock()
+			if n := w.server.sources[to]; n != 1 || len(w.server.sources) != 2 {
+				t.Errorf("%v has %d of the offers %v", to, n, w.server.sources)
+			}
+			w.server.mu.Unlock()
+		}
 	})
 }
 

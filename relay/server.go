@@ -120,3 +120,20 @@ func (s *Server) Close() {
 		session.Close()
 	}
 }
+
+// count notes an offer from an address. The caller holds the lock.
+func (s *Server) count(source netip.Addr) {
+	if source.IsValid() {
+		s.sources[source]++
+	}
+}
+
+// uncount undoes count.
+func (s *Server) uncount(source netip.Addr) {
+	if !source.IsValid() {
+		return
+	}
+	if s.sources[source]--; s.sources[source] == 0 {
+		delete(s.sources, source)
+	}
+}

@@ -6,15 +6,16 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/protomux"
+	"github.com/warren-dht/warren/udp"
 )
 
 // A Session is a client of a relay. Safe for concurrent use.
 type Session struct {
 	server  *Server
 	channel *protomux.Channel
-	source  netip.Addr
 
 	// Guarded by the server's lock.
+	source netip.Addr
 	offers map[*offer]struct{} // pending and relayed
 	idle   *time.Timer         // runs while there is none; nil: no limit, or over
 	over   bool
@@ -59,6 +60,24 @@ func (s *Server) Accept(mux *protomux.Mux, id []byte, source netip.Addr) (*Sessi
 
 // Done is closed when the client is gone.
 func (c *Session) Done() <-chan struct{} { return c.channel.Done() }
+
+// Moved says that the client's connection has another path now: the streams that
+// the relay has for the client follow. Its share of the quota moves with it, and
+// its packets must come from there.
+func (c *Session) Moved(conn udp.Conn, remote netip.AddrPort) {
+	s := c.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	source := remote.Addr().Unmap()
+	for o := range c.offers {
+		s.uncount(c.source)
+		s.count(source)
+		if o.found {
+			o.stream.ChangeRemote(conn, o.id, remote) // or it is over
+		}
+	}
+	c.source = source
+}
 
 // Close closes the client's channel, which ends its pairs. The connection stays
 // open.
@@ -107,9 +126,7 @@ func (c *Session) closeIdle() {
 // add counts an offer of the client. The caller holds the lock.
 func (c *Session) add(o *offer) {
 	c.offers[o] = struct{}{}
-	if c.source.IsValid() {
-		c.server.sources[c.source]++
-	}
+	c.server.count(c.source)
 	if c.idle != nil {
 		c.idle.Stop()
 	}
@@ -121,11 +138,7 @@ func (c *Session) remove(o *offer) {
 		return
 	}
 	delete(c.offers, o)
-	if c.source.IsValid() {
-		if c.server.sources[c.source]--; c.server.sources[c.source] == 0 {
-			delete(c.server.sources, c.source)
-		}
-	}
+	c.server.uncount(c.source)
 	if len(c.offers) == 0 && c.idle != nil {
 		c.idle.Reset(c.server.cfg.IdleTimeout)
 	}
