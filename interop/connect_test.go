@@ -97,11 +97,12 @@ const bulk = 64 << 20
 // exchange carries size bytes in each direction at once and then both ends.
 func exchange(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64) {
 	t.Helper()
-	exchangeAfter(t, conn, js, size, nil)
+	exchangeAfter(t, conn, js, size, nil, false)
 }
 
-// exchangeAfter is exchange after they have read something else.
-func exchangeAfter(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64, before []byte) {
+// exchangeAfter is exchange after they have read something else. If we end last
+// that is when their end has come.
+func exchangeAfter(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64, before []byte, endLast bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -115,8 +116,12 @@ func exchangeAfter(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64, be
 		t.Errorf("we see %v, they are %v", key, js.Info.PublicKey)
 	}
 	errs := make(chan error, 2)
+	read := make(chan struct{})
 	go func() {
 		_, err := io.CopyN(conn, Pattern("go"), size)
+		if endLast {
+			<-read
+		}
 		if err == nil {
 			err = conn.CloseWrite()
 		}
@@ -145,6 +150,7 @@ func exchangeAfter(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64, be
 	if n, err := io.Copy(sum, conn); err != nil || n != size || !bytes.Equal(sum.Sum(nil), PatternSum("js", size)) {
 		t.Errorf("read %d of %d bytes on %v: %v", n, size, conn.Path(), err)
 	}
+	close(read)
 	for range 2 {
 		if err := <-errs; err != nil {
 			t.Error(err)
