@@ -15,6 +15,14 @@ var knocks = [...]time.Duration{migrateAfter + 100*time.Millisecond, time.Second
 // listeners are announced anew, and the other ends of connections hear from the
 // new address. It ends with the node.
 func (n *Node) followNetwork() {
+	var timers []*time.Timer // of the last change
+	stop := func() {
+		for _, t := range timers {
+			t.Stop()
+		}
+		timers = nil
+	}
+	defer stop()
 	for e := range n.rpc.Events(n.ctx) {
 		if e.Kind != dhtrpc.EventNetworkChange {
 			continue
@@ -27,13 +35,13 @@ func (n *Node) followNetwork() {
 		for _, l := range listeners {
 			l.Refresh()
 		}
+		stop()
 		for _, after := range knocks {
-			t := time.AfterFunc(after, func() {
+			timers = append(timers, time.AfterFunc(after, func() {
 				for _, l := range n.links.list() {
 					l.knock()
 				}
-			})
-			defer t.Stop()
+			}))
 		}
 	}
 }
