@@ -209,3 +209,39 @@ func TestClientComesBack(t *testing.T) {
 		})
 	}
 }
+
+// A peer that is silent time and again, and never long enough to be given up,
+// does not make us dial it all the time.
+func TestPeerThatComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 12)
+		defer w.close()
+		host, router := w.net.Host(), w.net.NAT(vnet.Cone)
+		server := w.ready(host, Config{Firewalled: isFalse()})
+		client := w.ready(router.Host(), Config{})
+		l := w.listen(server, ListenConfig{})
+		accepted := w.accept(l)
+		a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := <-accepted
+		go io.Copy(io.Discard, b)
+		before := client.Stats().Dials
+		start, home := time.Now(), router.External()
+		host.SetFilter(vnet.Filter{Out: func(_, to netip.AddrPort) bool {
+			return to.Addr() != home || time.Since(start)%(4500*time.Millisecond) < 1500*time.Millisecond
+		}})
+		for time.Since(start) < 10*time.Minute {
+			if _, err := a.Write([]byte("x")); err != nil {
+				t.Fatalf("after %v: %v", time.Since(start), err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		if n := client.Stats().Dials - before; n == 0 || n > 15 {
+			t.Errorf("%d dials in ten minutes", n)
+		} else {
+			t.Log(n, "dials")
+		}
+	})
+}

@@ -12,7 +12,9 @@ import (
 const (
 	lostAfter   = 2500 * time.Millisecond // of silence, although it owes us an answer
 	rejoinTick  = 500 * time.Millisecond
-	rejoinPause = 3 * time.Second // between two tries
+	rejoinPause = 3 * time.Second // between two tries; doubles up to rejoinRest
+	rejoinRest  = 96 * time.Second
+	rejoinCalm  = 5 * time.Minute // without a try: the next one need not wait
 	rejoinTime  = 8 * time.Second // for one
 	escortTime  = 10 * time.Second
 )
@@ -121,14 +123,15 @@ func (l *link) followBack(was Path) (elsewhere Path, ok bool) {
 
 // A wayBack is how to dial the peer of a link again.
 type wayBack struct {
-	key PublicKey
-	cfg DialConfig
+	key   PublicKey
+	cfg   DialConfig
+	pause time.Duration // before the next try
 }
 
 // canRejoin says how to find the peer again. cfg is what it was dialled with.
 func (l *link) canRejoin(key PublicKey, cfg DialConfig) {
 	l.mu.Lock()
-	l.back = &wayBack{key, DialConfig{
+	l.back = &wayBack{key: key, cfg: DialConfig{
 		KeyPair: cfg.KeyPair, NoLAN: cfg.NoLAN, NoFastOpen: cfg.NoFastOpen, Holepunch: cfg.Holepunch,
 		KeepAlive: -1, noRelay: true, pathOnly: true,
 	}}
@@ -138,7 +141,8 @@ func (l *link) canRejoin(key PublicKey, cfg DialConfig) {
 
 // lost reports whether it is time to look for the peer: it does not acknowledge
 // what we send, or our network has changed and nothing has come since. A relay
-// that can be fallen back to comes first.
+// that can be fallen back to comes first. Unless our network has changed, the
+// pauses grow: a peer that is silent again and again costs little.
 func (l *link) lost() bool {
 	silence := l.raw.SinceReceived()
 	if silence < lostAfter {
@@ -147,12 +151,20 @@ func (l *link) lost() bool {
 	now, changed := time.Now(), l.node.changedAt()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || l.back == nil || l.relay != nil || l.rejoining || now.Sub(l.rejoinedAt) < rejoinPause {
+	if l.ended || l.back == nil || l.relay != nil || l.rejoining {
 		return false
 	}
 	moved := l.rejoinedAt.Before(changed) && now.Add(-silence).Before(changed)
-	l.rejoining = moved || l.raw.Stats().InFlight > 0
-	return l.rejoining
+	since := now.Sub(l.rejoinedAt)
+	if moved || since > rejoinCalm {
+		l.back.pause = 0
+	}
+	if since < l.back.pause || !moved && l.raw.Stats().InFlight == 0 {
+		return false
+	}
+	l.rejoining = true
+	l.back.pause = min(max(2*l.back.pause, rejoinPause), rejoinRest)
+	return true
 }
 
 // changedAt is when the host's network last changed; zero if it has not.
