@@ -69,7 +69,8 @@ func (c *Session) offer(m pairMessage) *pairing {
 		return nil
 	}
 	if len(c.offers) >= s.cfg.MaxPerSession || c.source.IsValid() && s.sources[c.source] >= s.cfg.MaxPerSource ||
-		p == nil && len(s.pending) >= s.cfg.MaxPending || p != nil && s.stats.Pairings.Active >= s.cfg.MaxPairs {
+		p == nil && len(s.pending) >= s.cfg.MaxPending && !s.makeRoom(c.source) ||
+		p != nil && s.stats.Pairings.Active >= s.cfg.MaxPairs {
 		s.stats.Pairings.Refused++
 		return nil
 	}
@@ -92,6 +93,34 @@ func (c *Session) offer(m pairMessage) *pairing {
 		return nil
 	}
 	return p
+}
+
+// makeRoom cancels a waiting offer of the address that has most of them, so that a
+// few addresses do not shut out the others; but not for one that has hardly fewer
+// itself. The caller holds the lock.
+func (s *Server) makeRoom(source netip.Addr) bool {
+	waiting := map[netip.Addr]int{}
+	for _, p := range s.pending {
+		for _, o := range p.offers {
+			if o != nil {
+				waiting[o.session.source]++
+			}
+		}
+	}
+	var victim *pairing
+	most := waiting[source] + 1
+	for _, p := range s.pending {
+		for _, o := range p.offers {
+			if o != nil && waiting[o.session.source] > most {
+				victim, most = p, waiting[o.session.source]
+			}
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	victim.cancel()
+	return true
 }
 
 // relay makes the relay's streams and joins them.

@@ -349,6 +349,31 @@ func TestQuotas(t *testing.T) {
 	})
 }
 
+// Who holds most of the waiting offers gives way to a newcomer.
+func TestCrowdedRelay(t *testing.T) {
+	inWorld(t, Config{MaxPending: 4}, func(t *testing.T, w *world) {
+		crowd, a, b := w.newPeer(), w.newPeer(), w.newPeer()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for range 4 {
+			go crowd.Pair(ctx, true, NewToken(), 1)
+		}
+		time.Sleep(time.Second)
+		x, y := pairUp(t, a, b)
+		exchange(t, x, y)
+		if st := w.server.Stats(); st.Pairings.Pending != 3 || st.Pairings.Cancelled != 1 || st.Pairings.Refused != 0 {
+			t.Errorf("%+v", st)
+		}
+		for range 4 { // one finds room, the others would only change places
+			go b.Pair(ctx, true, NewToken(), 1)
+		}
+		time.Sleep(time.Second)
+		if st := w.server.Stats(); st.Pairings.Pending != 4 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // The relay sends to nobody but its clients: packets for its stream must come
 // from the host that the client's connection comes from.
 func TestForeignSource(t *testing.T) {
