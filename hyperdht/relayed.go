@@ -69,13 +69,15 @@ func (n *Node) joinRelay(ctx context.Context, c relayChoice, stream uint32) (*re
 		return nil, err
 	}
 	mux := protomux.New(conn)
-	n.wg.Go(func() { mux.Run() }) // ends with the connection
 	key := conn.PublicKey()
 	client, err := blind.NewClient(mux, key[:])
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
+	// Not before the channel is there: the relay opens its own at once, and one
+	// that nobody wants is rejected.
+	n.wg.Go(func() { mux.Run() }) // ends with the connection
 	id, err := client.Pair(ctx, c.initiator, c.token, stream)
 	if err != nil {
 		conn.Close()
