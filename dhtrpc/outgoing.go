@@ -1,6 +1,7 @@
 package dhtrpc
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -22,6 +23,13 @@ const (
 // the network. Later repetitions keep the usual pace.
 const soonLeast = 250 * time.Millisecond
 
+// patientSends is how many transmissions a query makes that waits for nothing
+// else any more.
+const patientSends = 3
+
+// errGivenUp: a query did not wait any longer for an answer.
+var errGivenUp = fmt.Errorf("dhtrpc: given up: %w", ErrTimeout)
+
 // An outgoing is what the node remembers of a request that it made.
 type outgoing struct {
 	to       netip.AddrPort
@@ -38,7 +46,10 @@ type outgoing struct {
 	data       []byte // the same bytes for every transmission
 	// onSlow, if not nil, is called once, when the destination is late.
 	onSlow func()
-	done   func(*Reply, error)
+	// hopeful, if not nil, says whether it is worth while to go on when
+	// patientSends transmissions have not been answered.
+	hopeful func() bool
+	done    func(*Reply, error)
 
 	session    *requests // nil, or the group that is cancelled together
 	prev, next *inflight // in it
@@ -175,7 +186,11 @@ func (c *core) expire() {
 				continue
 			}
 		}
-		if !p.Exhausted() {
+		err := ErrTimeout
+		if hopeful := p.Payload.hopeful; hopeful != nil && p.Sent >= patientSends && !p.Exhausted() && !hopeful() {
+			err = errGivenUp
+		}
+		if !p.Exhausted() && err != errGivenUp {
 			c.stats.Requests.Retries++
 			if s := c.stats.command(p.Payload.internal, p.Payload.command); s != nil {
 				s.Retries++
@@ -188,8 +203,8 @@ func (c *core) expire() {
 			s.Timeouts++
 		}
 		o := p.Payload
-		c.end(p, nil, ErrTimeout)
-		if o.hasID {
+		c.end(p, nil, err)
+		if o.hasID && err != errGivenUp {
 			c.removeNode(o.id)
 		}
 	}

@@ -37,7 +37,8 @@ func (q *Query) visit(to Contact) {
 			q.lookup.Slow(to.Addr)
 			q.step()
 		},
-		done: func(r *Reply, err error) { q.visited(to, r, err) },
+		hopeful: func() bool { return q.lookup.Answers == 0 || !q.lookup.OnlyLate() },
+		done:    func(r *Reply, err error) { q.visited(to, r, err) },
 	}
 	if _, err := c.request(q.m.request(), o, q.retries, &q.visits); err != nil {
 		q.lookup.Refused(to.Addr)
@@ -56,6 +57,9 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 	case errors.Is(err, ErrTimeout):
 		for _, by := range q.lookup.Down(to.Addr) {
 			c.hintDown(by, to.Addr, &q.visits)
+		}
+		if n := c.table.Get(to.ID); err == errGivenUp && n != nil && c.checks < maxChecks {
+			c.check(n) // it may only be slow
 		}
 	case err != nil:
 		q.lookup.Refused(to.Addr)

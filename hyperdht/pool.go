@@ -121,7 +121,8 @@ func (p *Pool) Accept(ctx context.Context) (*Conn, error) {
 }
 
 // Serve takes the connections of a listener into the pool, until the listener or
-// the pool is closed, and returns [net.ErrClosed]. Connections that nobody accepts from the pool stay in it.
+// the pool is closed, and returns [net.ErrClosed]. Connections that nobody
+// accepts from the pool stay in it.
 func (p *Pool) Serve(l *Listener) error {
 	for {
 		c, err := l.AcceptConn(p.ctx)

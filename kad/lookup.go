@@ -212,13 +212,13 @@ func (l *Lookup[T]) Stop() {
 // Done tells whether the lookup has ended: nobody is left to ask, and nothing
 // under way can matter any more.
 func (l *Lookup[T]) Done() bool {
-	if l.stopped {
-		return true
-	}
-	if len(l.waiting) > 0 && l.improves(l.waiting[0].ID) {
-		return false
-	}
-	return l.inflight == 0 || l.inflight == l.late && len(l.closest) == l.k
+	return l.stopped || l.OnlyLate() && (l.inflight == 0 || len(l.closest) == l.k)
+}
+
+// OnlyLate tells whether nothing keeps the lookup from its end but nodes that
+// are late to answer.
+func (l *Lookup[T]) OnlyLate() bool {
+	return l.inflight == l.late && (len(l.waiting) == 0 || !l.improves(l.waiting[0].ID))
 }
 
 // settle ends the request to addr, if one is under way.
