@@ -125,7 +125,9 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 	case kind == PathPunched && !l.hold(conn):
 		return false
 	case l.conn == nil:
-		if l.raw.Connect(conn, l.remoteID, remote, udx.ConnectOptions{RTT: cmp.Or(l.rtt, defaultRTT)}) != nil {
+		// A server goes by what a datagram says that anybody may have sent.
+		opts := udx.ConnectOptions{RTT: cmp.Or(l.rtt, defaultRTT), Unproven: l.rtt == 0}
+		if l.raw.Connect(conn, l.remoteID, remote, opts) != nil {
 			return false
 		}
 		l.take(p, conn)

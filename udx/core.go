@@ -23,6 +23,7 @@ type core struct {
 	remoteID  uint32
 	remote    netip.AddrPort
 	connected bool
+	unproven  bool // no packet has come, and none may ever: see ConnectOptions
 
 	snd      sendQueue
 	peerRwnd int        // what the peer last said it has room for, in bytes
@@ -150,7 +151,12 @@ func (c *core) release() {
 func (c *core) input(now instant, p *packet) {
 	c.stats.BytesReceived += uint64(headerSize + int(p.offset) + len(p.payload))
 	c.stats.PacketsReceived++
-	c.timers.heard = now
+	if c.timers.heard = now; c.unproven {
+		c.unproven = false
+		if c.timers.held { // now it may be worth while
+			c.timers.held, c.timers.rto = false, now
+		}
+	}
 	if !c.step.begun {
 		c.step.begun, c.step.inflight = true, c.snd.flight.n
 	}

@@ -80,6 +80,11 @@ type ConnectOptions struct {
 	// is sent again after three times that long, if that is less than the usual
 	// second.
 	RTT time.Duration
+	// Unproven says that nothing has shown yet that the peer receives at this
+	// address: it may be that of somebody who has asked for nothing. Until a packet
+	// comes, the first ones are sent twice at most (RFC 9000, section 8.1, sets
+	// such a bound).
+	Unproven bool
 }
 
 // Connect tells the stream its peer: the socket to send from, the peer's stream
@@ -104,6 +109,7 @@ func (s *Stream) Connect(conn udp.Conn, remoteID uint32, remote netip.AddrPort, 
 		c.wl1 = c.rcv.next
 	}
 	c.rttEst.guess = max(opts.RTT, 0)
+	c.unproven = opts.Unproven
 	c.connect(remoteID, remote)
 	s.setRoute(conn, remoteID, remote)
 	s.mux.letGo(s)

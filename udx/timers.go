@@ -30,6 +30,7 @@ type timers struct {
 	keepEvery time.Duration
 
 	sampled bool // a round trip was measured since the last tail loss probe
+	held    bool // a retransmission was left out, since the peer is not proven
 
 	// What expire asked output for.
 	tailDue, heartbeatDue bool
@@ -139,7 +140,11 @@ func (c *core) expire(now instant) {
 			t.rto = c.rtoFrom(now)
 		}
 	}
-	if t.rto.reached(now) {
+	switch {
+	case !t.rto.reached(now):
+	case c.unproven && t.backoff > 0:
+		t.held, t.rto = true, c.rtoFrom(now)
+	default:
 		c.retransmissionTimeout(now)
 	}
 	if t.zero.reached(now) {
