@@ -9,6 +9,11 @@ const BEGIN = '<!-- measured: written by make bench-peers -->'
 const END = '<!-- end of measured -->'
 
 const lines = readFileSync(process.argv[2], 'utf8').trim().split('\n').map((l) => JSON.parse(l))
+let runs = 0
+for (const r of lines) {
+  if (r.machine) runs++
+  r.turn = `${runs} ${r.rep}` // which repetition of which run it belongs to
+}
 const rows = lines.filter((r) => r.wl)
 const good = (wl, name, side) => rows.filter((r) => r.wl === wl && r.case === name && r.side === side && !r.error)
 
@@ -20,22 +25,31 @@ function median(values) {
 
 const text = (v) => (v === 0 ? '0' : Math.abs(v) >= 1000 ? v.toFixed(0) : Math.abs(v) >= 10 ? v.toFixed(1) : v.toPrecision(3))
 
-// figure is the median of a field, undefined if nothing was measured.
-function figure(wl, name, side, field) {
+// figures are the values of a field, by repetition.
+function figures(wl, name, side, field) {
   const read = typeof field === 'function' ? field : (r) => field.split('.').reduce((o, k) => o?.[k], r)
-  const values = good(wl, name, side).map(read).filter((v) => Number.isFinite(v))
-  return values.length ? median(values) : undefined
+  return new Map(good(wl, name, side).map((r) => [r.turn, read(r)]).filter(([, v]) => Number.isFinite(v)))
 }
 
 function barRow([wl, name, what, field, sign, limit, { side = 'warren', peers = ['js'], peerCase = name, abs = false } = {}]) {
-  const ours = figure(wl, name, side, field)
-  const theirs = peers.map((p) => figure(wl, peerCase, p, field)).filter((v) => v !== undefined)
-  // Of several peers the better one counts.
-  const peer = theirs.length ? (sign === '≥' ? Math.max(...theirs) : Math.min(...theirs)) : undefined
-  if (ours === undefined || (!abs && peer === undefined)) return null
-  const compared = abs ? ours : ours / peer
+  const ours = figures(wl, name, side, field)
+  // Of several peers the better one counts, in each repetition.
+  const peer = new Map()
+  for (const p of peers) {
+    for (const [turn, v] of figures(wl, peerCase, p, field)) {
+      peer.set(turn, !peer.has(turn) ? v : sign === '≥' ? Math.max(v, peer.get(turn)) : Math.min(v, peer.get(turn)))
+    }
+  }
+  // The machine is not equally fast all the time: each repetition has its own ratio.
+  const ratios = [...ours].filter(([turn]) => peer.get(turn) > 0).map(([turn, v]) => v / peer.get(turn))
+  if (!ours.size || (!abs && !ratios.length)) return null
+  const compared = abs ? median(ours.values()) : median(ratios)
   const holds = sign === '≥' ? compared >= limit : compared <= limit
-  const cells = [wl, name, what, peer === undefined ? '' : text(peer), text(ours), peer ? text(ours / peer) + ' ×' : '', `${sign} ${limit}${abs ? '' : ' ×'}`, holds ? 'yes' : '**no**']
+  const spread = ratios.length > 1 ? ` (${text(Math.min(...ratios))} to ${text(Math.max(...ratios))})` : ''
+  const cells = [
+    wl, name, what, peer.size ? text(median(peer.values())) : '', text(median(ours.values())),
+    ratios.length ? `${text(median(ratios))} ×${spread}` : '', `${sign} ${limit}${abs ? '' : ' ×'}`, holds ? 'yes' : '**no**'
+  ]
   return `| ${cells.join(' | ')} |`
 }
 
@@ -79,22 +93,22 @@ for (const { key, runs, errors, busy, values } of summary((name) => !DULL.test(n
 }
 
 function measured() {
-  const runs = lines.filter((r) => r.machine)
-  const { machine: m } = runs.at(-1)
+  const machines = lines.filter((r) => r.machine)
+  const { machine: m } = machines.at(-1)
   const table = bars.map(barRow).filter((row) => row)
   const medians = summary((name) => MAIN.test(name)).map(
     ({ key, runs, busy, values }) => `| ${key} | ${values.map(([name, mid, low, high]) => `${name} ${mid} [${low}..${high}]`).join('; ')} | ${runs} | ${text(busy)} |`
   )
   return `${BEGIN}
 
-Machine: ${m.cpus} × ${m.model}, ${m.mem_gb} GB, Linux ${m.kernel}, ${m.go}, node ${m.node}.
-Measured ${runs[0].at.slice(0, 10)} with
+Machine: ${m.cpus} × ${m.model}, ${m.mem_gb} GB, Linux ${m.kernel.split('-')[0]}, ${m.go}, node ${m.node}.
+Measured ${machines[0].at.slice(0, 10)} with
 
-${runs.map((r) => `    node run.mjs ${r.args}`).join('\n')}
+${machines.map((r) => `    node run.mjs ${r.args.replace(/ --out \S+/, '')}`).join('\n')}
 
 ### The bars
 
-Medians; × is warren's figure by its peer's in the same run.
+Medians; × is warren's figure by its peer's in the same repetition, with the least and the greatest.
 
 | | case | what | peer | warren | ratio | bar | holds |
 | --- | --- | --- | --- | --- | --- | --- | --- |
