@@ -104,7 +104,9 @@ function measured() {
 Machine: ${m.cpus} × ${m.model}, ${m.mem_gb} GB, Linux ${m.kernel.split('-')[0]}, ${m.go}, node ${m.node}.
 Measured ${machines[0].at.slice(0, 10)} with
 
-${machines.map((r) => `    node run.mjs ${r.args.replace(/ --out \S+/, '')}`).join('\n')}
+\`\`\`text
+${machines.map((r) => `node run.mjs ${r.args.replace(/ --out \S+/, '')}`).join('\n')}
+\`\`\`
 
 ### The bars
 
