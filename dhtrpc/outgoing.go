@@ -186,11 +186,11 @@ func (c *core) expire() {
 				continue
 			}
 		}
-		err := ErrTimeout
-		if hopeful := p.Payload.hopeful; hopeful != nil && p.Sent >= patientSends && !p.Exhausted() && !hopeful() {
-			err = errGivenUp
+		again, err := !p.Exhausted(), ErrTimeout
+		if again && p.Sent >= patientSends && p.Payload.hopeful != nil && !p.Payload.hopeful() {
+			again, err = false, errGivenUp
 		}
-		if !p.Exhausted() && err != errGivenUp {
+		if again {
 			c.stats.Requests.Retries++
 			if s := c.stats.command(p.Payload.internal, p.Payload.command); s != nil {
 				s.Retries++
