@@ -59,6 +59,29 @@ func TestReusableSocket(t *testing.T) {
 	})
 }
 
+// moveWhileOpen connects, moves the client, and fails the test unless the two
+// ends find each other again within ten seconds. The server speaks first: it has
+// to find the client.
+func (w *world) moveWhileOpen(client *Node, l *Listener, move func()) (a, b *Conn) {
+	w.t.Helper()
+	accepted := w.accept(l)
+	a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b = <-accepted
+	time.Sleep(10 * time.Second)
+	move()
+	start := time.Now()
+	go b.Write([]byte("still there?"))
+	a.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(a, make([]byte, 12)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Log(time.Since(start))
+	return a, b
+}
+
 // An open connection survives that its client's address changes.
 func TestClientMoves(t *testing.T) {
 	for _, c := range []struct {
@@ -81,22 +104,7 @@ func TestClientMoves(t *testing.T) {
 				defer client.Close()
 				l := w.listen(server, ListenConfig{})
 				defer l.Close()
-				accepted := w.accept(l)
-				a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
-				if err != nil {
-					t.Fatal(err)
-				}
-				b := <-accepted
-				time.Sleep(10 * time.Second)
-				c.move(w.net, router, host)
-				// The server speaks first: it has to find the client.
-				start := time.Now()
-				go b.Write([]byte("still there?"))
-				a.SetReadDeadline(time.Now().Add(10 * time.Second))
-				if _, err := io.ReadFull(a, make([]byte, 12)); err != nil {
-					t.Fatal(err)
-				}
-				t.Log(time.Since(start))
+				a, b := w.moveWhileOpen(client, l, func() { c.move(w.net, router, host) })
 				converse(t, a, b)
 			})
 		})
@@ -133,21 +141,7 @@ func TestRelayedClientMoves(t *testing.T) {
 				defer client.Close()
 				l := w.listen(server, ListenConfig{RelayThrough: []PublicKey{r.PublicKey()}})
 				defer l.Close()
-				accepted := w.accept(l)
-				a, err := client.Dial(w.ctx(time.Minute), l.PublicKey())
-				if err != nil {
-					t.Fatal(err)
-				}
-				b := <-accepted
-				time.Sleep(10 * time.Second)
-				c.move(w.net, router, host)
-				start := time.Now()
-				go b.Write([]byte("still there?"))
-				a.SetReadDeadline(time.Now().Add(10 * time.Second))
-				if _, err := io.ReadFull(a, make([]byte, 12)); err != nil {
-					t.Fatal(err)
-				}
-				t.Log(time.Since(start))
+				a, b := w.moveWhileOpen(client, l, func() { c.move(w.net, router, host) })
 				if x, y := a.Path().Kind, b.Path().Kind; x != PathRelayed || y != PathRelayed {
 					t.Errorf("paths %v and %v", x, y)
 				}

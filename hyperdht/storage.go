@@ -46,7 +46,7 @@ const (
 )
 
 // Checking a signature is the most expensive thing that a stranger can ask for,
-// 30 µs. An address from which so many did not verify is not listened to for a
+// 30 to 50 µs. An address from which so many did not verify is not listened to for a
 // while, as far as signatures are concerned. Addresses that are not public are
 // exempt, so that test and home networks work.
 const (
