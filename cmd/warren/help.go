@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -117,14 +117,9 @@ func joinWords(args []string) (joined []string) {
 			return append(joined, args[i:]...)
 		}
 		arg := args[i]
-		if isFlag && (name == "ephemeral" || name == "firewalled") && i+1 < len(args) {
-			for _, w := range words[name] {
-				if args[i+1] == w {
-					arg = fmt.Sprintf("%s=%s", arg, w)
-					i++
-					break
-				}
-			}
+		if isFlag && (name == "ephemeral" || name == "firewalled") && i+1 < len(args) && slices.Contains(words[name], args[i+1]) {
+			i++
+			arg += "=" + args[i]
 		}
 		joined = append(joined, arg)
 	}
