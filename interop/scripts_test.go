@@ -79,9 +79,13 @@ func TestSecretStreamScript(t *testing.T) {
 		}
 	}
 	var ca, cb struct{ Channel string }
+	// a's open waits until b has opened: without a channel or a pairing of that
+	// name b would refuse it at once.
+	a.Must("mux.cork", Args{"stream": conn.Stream}, nil)
 	a.Must("channel.open", Args{"stream": conn.Stream, "protocol": "p", "handshake": Hex("from a")}, &ca)
-	b.Must("channel.open", Args{"stream": client.Stream, "protocol": "p", "handshake": Hex("from b")}, &cb)
 	a.Must("channel.send", Args{"channel": ca.Channel, "data": Hex("x")}, nil)
+	b.Must("channel.open", Args{"stream": client.Stream, "protocol": "p", "handshake": Hex("from b")}, &cb)
+	a.Must("mux.uncork", Args{"stream": conn.Stream}, nil)
 	for _, want := range []string{"open", "message"} {
 		var e struct {
 			Name            string

@@ -275,11 +275,11 @@ func TestProtomuxChannels(t *testing.T) {
 		})
 		var theirs struct{ Channel string }
 		js.Must("channel.open", Args{"stream": far.Handle, "protocol": "theirs", "id": Hex("id"), "handshake": Hex("from js"), "messages": 2}, &theirs)
-		js.Must("channel.cork", Args{"channel": theirs.Channel}, nil)
+		js.Must("mux.cork", Args{"stream": far.Handle}, nil)
 		for i, m := range []string{"a", "b", "c"} {
 			js.Must("channel.send", Args{"channel": theirs.Channel, "type": i % 2, "data": Hex(m)}, nil)
 		}
-		js.Must("channel.uncork", Args{"channel": theirs.Channel}, nil)
+		js.Must("mux.uncork", Args{"stream": far.Handle}, nil)
 		want("theirs open from js", "theirs 0 a", "theirs 1 b", "theirs 0 c")
 		if e := event("open"); string(e.Handshake) != "from go" {
 			t.Errorf("%+v", e)

@@ -92,8 +92,9 @@ serve({
   // pair {stream, protocol, id}: the event "pair" when the other side opens it first.
   'mux.pair': ({ stream, protocol, id }) =>
     void handles.get(stream).mux.pair({ protocol, id: hex(id) }, (theirs) => emit('pair', { stream, protocol, id: theirs })),
+  // mux.cork {stream}: opens and messages wait, for one batch, until mux.uncork.
+  'mux.cork': ({ stream }) => void handles.get(stream).mux.cork(),
+  'mux.uncork': ({ stream }) => void handles.get(stream).mux.uncork(),
   'channel.send': ({ channel, type = 0, data }) => handles.get(channel).sent[type].send(hex(data)),
-  'channel.cork': ({ channel }) => void handles.get(channel).cork(),
-  'channel.uncork': ({ channel }) => void handles.get(channel).uncork(),
   'channel.close': ({ channel }) => void handles.get(channel).close()
 })
