@@ -153,7 +153,7 @@ func (n *Node) bootstrap(ctx context.Context) {
 	n.settle(ctx)
 	n.enter()
 	defer n.leave()
-	if c := n.core; n.usable() == nil && !c.unsettled && !c.bootstrapped {
+	if c := n.core; ctx.Err() == nil && !c.unsettled && !c.bootstrapped {
 		c.bootstrapped = true
 		c.emit(EventReady, netip.AddrPort{})
 		close(n.ready)
@@ -163,12 +163,11 @@ func (n *Node) bootstrap(ctx context.Context) {
 // settle finds our neighbours, and if need be our own address. The node stays
 // unsettled if its sockets go meanwhile.
 func (n *Node) settle(ctx context.Context) {
-	began := read(n, func(c *core) int { return c.binding })
 	n.findHome(ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c := n.core; !c.suspended && c.binding == began {
-		c.unsettled = false
+	if ctx.Err() == nil {
+		n.core.unsettled = false
 	}
 }
 

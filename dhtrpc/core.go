@@ -38,7 +38,6 @@ type core struct {
 	after  []func() // run when the lock is released
 
 	server, client udp.Conn     // closed while suspended
-	binding        int          // counts the pairs of sockets
 	local          []netip.Addr // where they can be reached on this machine
 	firewalled     bool
 	ephemeral      bool

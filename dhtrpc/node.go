@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/internal/feed"
+	"github.com/warren-dht/warren/internal/turn"
 )
 
 // A Node is a member of a network: it answers others' requests, keeps a routing
@@ -28,13 +29,15 @@ type Node struct {
 
 	ctx       context.Context // ends with the node
 	cancel    context.CancelFunc
+	bound     context.Context // ends with the present sockets
+	unbind    context.CancelFunc
 	unwatch   context.CancelFunc // ends the watch of interfaces; nil: there is none
 	running   sync.WaitGroup     // readers, procedures, the timer's function
 	readers   sync.WaitGroup     // of the present sockets
 	ready     chan struct{}      // closed when the node has bootstrapped
 	gone      chan struct{}      // closed when everything has ended
 	boot      resolver
-	probing   sync.Mutex // held by the one procedure that tests reachability
+	probing   turn.Turn  // held by the one procedure that tests reachability
 	refreshes sync.Mutex // held by the one refresh that runs
 }
 
@@ -55,6 +58,7 @@ func Listen(cfg Config) (*Node, error) {
 		subscribers: map[*feed.Feed[Event]]struct{}{},
 		ready:       make(chan struct{}),
 		gone:        make(chan struct{}),
+		probing:     turn.New(),
 	}
 	n.core.node = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -152,16 +156,14 @@ func (n *Node) fire() {
 	}
 }
 
-// spawn runs a procedure until it ends or the node closes. The lock is held.
+// spawn runs a procedure until it ends or the present sockets are closed. The
+// lock is held.
 func (n *Node) spawn(f func(context.Context)) {
 	if n.closed {
 		return
 	}
-	n.running.Add(1)
-	go func() {
-		defer n.running.Done()
-		f(n.ctx)
-	}()
+	ctx := n.bound
+	n.running.Go(func() { f(ctx) })
 }
 
 // Do runs f under the node's lock, as its handler runs, so that f may use the

@@ -22,7 +22,9 @@ const (
 // and others reach its server socket there. It reports whether anything came of
 // it. docs/spec/dht-rpc.md §6.9.
 func (n *Node) updateNetworkState(ctx context.Context, firewallOnly bool) bool {
-	n.probing.Lock()
+	if n.probing.LockContext(ctx) != nil {
+		return false
+	}
 	defer n.probing.Unlock()
 
 	n.enter()
@@ -51,7 +53,7 @@ func (n *Node) updateNetworkState(ctx context.Context, firewallOnly bool) bool {
 
 	n.enter()
 	defer n.leave()
-	if n.usable() != nil {
+	if ctx.Err() != nil {
 		return false
 	}
 	c.firewalled = false // requests leave through the server socket now
@@ -89,7 +91,7 @@ func (n *Node) checkFirewalled(ctx context.Context, s *nat.Sampler, host netip.A
 
 	n.enter()
 	c := n.core
-	if n.usable() != nil {
+	if ctx.Err() != nil {
 		n.leave()
 		return true
 	}

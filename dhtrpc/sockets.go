@@ -57,7 +57,7 @@ func bind(cfg *Config, serverPort, clientPort uint16) (server, client udp.Conn, 
 func (n *Node) attach(server, client udp.Conn) {
 	c := n.core
 	c.server, c.client = server, client
-	c.binding++
+	n.bound, n.unbind = context.WithCancel(n.ctx)
 	c.local = n.localAddrs()
 	handlers := append(append([]udp.Handler(nil), n.cfg.Before...), n)
 	for _, conn := range []udp.Conn{server, client} {

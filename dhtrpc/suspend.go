@@ -4,7 +4,7 @@ import (
 	"net/netip"
 )
 
-// shut fails all requests and closes the sockets. The lock is held.
+// shut fails all requests, ends the procedures and closes the sockets. The lock is held.
 func (n *Node) shut(err error) {
 	c := n.core
 	was := c.suspended
@@ -17,6 +17,7 @@ func (n *Node) shut(err error) {
 	if was {
 		return
 	}
+	n.unbind()
 	n.stopWatch()
 	c.server.Close()
 	c.client.Close()

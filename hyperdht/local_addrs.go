@@ -7,13 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/warren-dht/warren/internal/turn"
 	"github.com/warren-dht/warren/udp"
 )
 
 // localAddrs are a node's addresses on the local network, for peers in the same
 // one (spec §8.1). Safe for concurrent use.
 type localAddrs struct {
-	mu   sync.Mutex          // held while a test runs: each takes a socket
+	turn turn.Turn           // guards good; held while a test runs: each takes a socket
 	good map[netip.Addr]bool // outcome of the self-test
 }
 
@@ -44,8 +45,10 @@ func (l *localAddrs) list(n *Node) []netip.AddrPort {
 // tested returns those of list that this host can reach itself at.
 func (l *localAddrs) tested(ctx context.Context, n *Node) []netip.AddrPort {
 	list := l.list(n)
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if l.turn.LockContext(ctx) != nil {
+		return nil
+	}
+	defer l.turn.Unlock()
 	return slices.DeleteFunc(list, func(a netip.AddrPort) bool {
 		if a.Addr().IsLoopback() {
 			return false

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/internal/turn"
 	"github.com/warren-dht/warren/udp"
 	"github.com/warren-dht/warren/udx"
 )
@@ -43,7 +44,7 @@ type Node struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // procedures
 
-	pausing chan struct{} // taken by Suspend and Resume: one after the other
+	pausing turn.Turn // held by Suspend and Resume: one after the other
 
 	mu        sync.Mutex
 	listeners map[*Listener]struct{}
@@ -67,7 +68,8 @@ func New(cfg Config) (*Node, error) {
 		mux:           udx.NewMux(udx.Config{}),
 		randomPunches: randomPunches{interval: cfg.RandomPunchInterval},
 		listeners:     map[*Listener]struct{}{},
-		pausing:       make(chan struct{}, 1),
+		pausing:       turn.New(),
+		localAddrs:    localAddrs{turn: turn.New()},
 		gone:          make(chan struct{}),
 	}
 	if cfg.DeferRandomPunch {

@@ -27,8 +27,8 @@ func (c *Conn) CloseWrite() error {
 		return fmt.Errorf("secretstream: closing one direction: %w", errors.ErrUnsupported)
 	}
 	c.keepAlive.stop()
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
+	c.out.turn.Lock()
+	defer c.out.turn.Unlock()
 	if err := c.out.ready(c.raw); err != nil {
 		return err
 	}
@@ -59,14 +59,14 @@ func (c *Conn) linger() bool {
 	if _, udx := c.raw.(destroyer); !ok || udx {
 		return false
 	}
-	if !c.in.mu.TryLock() {
+	if !c.in.turn.TryLock() {
 		return false
 	}
-	defer c.in.mu.Unlock()
-	if c.in.started || c.in.err != nil || !c.out.mu.TryLock() {
+	defer c.in.turn.Unlock()
+	if c.in.started || c.in.err != nil || !c.out.turn.TryLock() {
 		return false
 	}
-	defer c.out.mu.Unlock()
+	defer c.out.turn.Unlock()
 	if c.out.err != nil {
 		return false
 	}

@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/internal/sodium"
+	"github.com/warren-dht/warren/internal/turn"
 	"github.com/warren-dht/warren/noise"
 )
 
@@ -130,7 +131,7 @@ func New(raw net.Conn, res noise.Result, cfg Config) (*Conn, error) {
 }
 
 func newConn(raw net.Conn, cfg Config) *Conn {
-	c := &Conn{raw: raw}
+	c := &Conn{raw: raw, out: output{turn: turn.New()}}
 	c.in.init(raw, cfg)
 	return c
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/nettest"
@@ -505,4 +507,21 @@ func TestConcurrentUse(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// While one writer waits for the peer, and another for the first, time goes on
+// for everybody else, so that users can test under synctest.
+func TestWritersWaitDurably(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := piped(t)
+		const writers = 3
+		for range writers {
+			go a.Write([]byte("hello"))
+		}
+		time.Sleep(time.Minute)
+		buf := make([]byte, 5*writers)
+		if _, err := io.ReadFull(b, buf); err != nil || string(buf) != strings.Repeat("hello", writers) {
+			t.Errorf("read %q, %v", buf, err)
+		}
+	})
 }

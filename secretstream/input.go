@@ -6,10 +6,10 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"github.com/warren-dht/warren/internal/sodium"
+	"github.com/warren-dht/warren/internal/turn"
 )
 
 // A waiter is a raw stream that can say when there is something to read, so
@@ -30,9 +30,9 @@ type input struct {
 	key [sodium.StreamKeySize]byte
 	id  [idSize]byte
 
-	mu      sync.Mutex // guards what follows; held while waiting for raw
-	err     error      // final
-	started bool       // the header was read
+	turn    turn.Turn // guards what follows; held while waiting for raw
+	err     error     // final
+	started bool      // the header was read
 	pull    sodium.Pull
 
 	// The bytes received and not consumed are buf.b[lo:hi]:
@@ -45,7 +45,7 @@ type input struct {
 }
 
 func (in *input) init(raw net.Conn, cfg Config) {
-	in.raw = raw
+	in.raw, in.turn = raw, turn.New()
 	in.wait, _ = raw.(waiter)
 	in.maxFrame = maxFrame
 	if cfg.MaxMessage > 0 && cfg.MaxMessage < MaxMessage {
@@ -57,8 +57,8 @@ func (in *input) init(raw net.Conn, cfg Config) {
 // Read reads plaintext as a net.Conn does. It returns io.EOF when the peer has
 // ended its side, and io.ErrUnexpectedEOF when it did so inside a frame.
 func (c *Conn) Read(p []byte) (n int, err error) {
-	c.in.mu.Lock()
-	defer c.in.mu.Unlock()
+	c.in.turn.Lock()
+	defer c.in.turn.Unlock()
 	if c.closed.Load() {
 		return 0, net.ErrClosed
 	}
@@ -95,8 +95,8 @@ func (in *input) rest() {
 // Read. Empty messages are returned unless the [Config] says otherwise. For
 // one reader at a time.
 func (c *Conn) ReadMessage() ([]byte, error) {
-	c.in.mu.Lock()
-	defer c.in.mu.Unlock()
+	c.in.turn.Lock()
+	defer c.in.turn.Unlock()
 	if c.closed.Load() {
 		return nil, net.ErrClosed
 	}
@@ -135,11 +135,11 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// next makes the next message the current one. The caller holds in.mu.
+// next makes the next message the current one. The caller holds in.turn.
 func (c *Conn) next() error { return c.step((*input).message) }
 
 // step takes a step of the input and sees to its failure. The caller holds
-// in.mu.
+// in.turn.
 func (c *Conn) step(f func(*input) error) error {
 	in := &c.in
 	if in.err != nil {
@@ -167,8 +167,8 @@ func (c *Conn) step(f func(*input) error) error {
 // holds the keys of the handshake and that the raw stream leads to it. It heeds
 // the read deadline, and takes nothing of what follows the header.
 func (c *Conn) WaitPeer() error {
-	c.in.mu.Lock()
-	defer c.in.mu.Unlock()
+	c.in.turn.Lock()
+	defer c.in.turn.Unlock()
 	if c.closed.Load() {
 		return net.ErrClosed
 	}

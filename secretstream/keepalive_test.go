@@ -98,9 +98,9 @@ func readNow(c *Conn, raw *script) ([]byte, error) {
 		// Send the reader home; a deadline is no loss.
 		raw.end(context.DeadlineExceeded)
 		<-done
-		c.in.mu.Lock()
+		c.in.turn.Lock()
 		c.in.err = nil
-		c.in.mu.Unlock()
+		c.in.turn.Unlock()
 		raw.end(nil)
 		return nil, errNothing
 	}

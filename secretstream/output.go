@@ -5,10 +5,10 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"github.com/warren-dht/warren/internal/sodium"
+	"github.com/warren-dht/warren/internal/turn"
 )
 
 // chunk is how much of a long Write goes into one frame. A frame is delivered
@@ -22,8 +22,8 @@ const frameOverhead = prefixSize + sodium.StreamOverhead
 type output struct {
 	bytes atomic.Uint64
 
-	mu   sync.Mutex // guards what follows; held while raw is written to
-	err  error      // final
+	turn turn.Turn // guards what follows; held while raw is written to
+	err  error     // final
 	push sodium.Push
 	// rest is the end of a frame of which raw took only the beginning before
 	// the write deadline. It goes first.
@@ -93,7 +93,7 @@ func (o *output) write(raw net.Conn, p []byte) (n int, err error) {
 	return n, err
 }
 
-// ready brings the direction to the start of a frame. The caller holds mu.
+// ready brings the direction to the start of a frame. The caller holds turn.
 func (o *output) ready(raw net.Conn) error {
 	if o.err != nil {
 		return o.err
@@ -115,8 +115,8 @@ func (o *output) ready(raw net.Conn) error {
 // still be here; the next write begins with it. An empty p does only that.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	o := &c.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.turn.Lock()
+	defer o.turn.Unlock()
 	if err := o.ready(c.raw); err != nil || len(p) == 0 {
 		return 0, err
 	}
@@ -146,15 +146,15 @@ func (c *Conn) WriteMessage(p []byte) error {
 		return ErrTooLarge
 	}
 	o := &c.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.turn.Lock()
+	defer o.turn.Unlock()
 	if err := o.ready(c.raw); err != nil {
 		return err
 	}
 	return c.writeMessage(p)
 }
 
-// writeMessage writes one message. The caller holds out.mu.
+// writeMessage writes one message. The caller holds out.turn.
 func (c *Conn) writeMessage(p []byte) error {
 	o := &c.out
 	b := o.begin(len(p) + frameOverhead)
@@ -180,8 +180,8 @@ func (c *Conn) WriteMessages(messages [][]byte) (n int, err error) {
 		total += len(m) + frameOverhead
 	}
 	o := &c.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.turn.Lock()
+	defer o.turn.Unlock()
 	if err := o.ready(c.raw); err != nil || len(messages) == 0 {
 		return 0, err
 	}
