@@ -11,10 +11,7 @@ import (
 	"github.com/warren-dht/warren/hyperdht"
 )
 
-var (
-	runs  = flag.Int("runs", 1, "how often each pair connects")
-	write = flag.String("write", "", "file that gets the tables of a report")
-)
+var runs = flag.Int("runs", 1, "how often each pair connects")
 
 // matrixClasses are those of which every pair is connected.
 var matrixClasses = []Class{Open, OneToOne, Firewalled, FullCone, Consistent, Remapping, CarrierGrade, Random}

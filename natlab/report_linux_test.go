@@ -3,7 +3,11 @@ package natlab
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -12,13 +16,20 @@ import (
 	"time"
 )
 
-// results are all outcomes of this process.
+var (
+	write = flag.String("write", "", "file that gets the tables of a report")
+	keep  = flag.String("keep", "", "file that keeps the outcomes: those in it are reported too, so that a report can be made in several runs")
+)
+
+// results are the outcomes of this process and those kept of others.
 var results = report{rows: map[reportKey][]outcome{}}
 
 // A report collects outcomes. Safe for concurrent use.
 type report struct {
 	mu   sync.Mutex
 	rows map[reportKey][]outcome
+	kept *os.File // or nil
+	err  error    // of keeping
 }
 
 type reportKey struct {
@@ -26,11 +37,55 @@ type reportKey struct {
 	name  string // of a pair or a variant
 }
 
+// A record is an outcome as a line of JSON.
+type record struct {
+	Kinds, Name   string
+	Took, Finally time.Duration `json:",omitempty"`
+	Error         string        `json:",omitempty"`
+}
+
 func (r *report) add(k kinds, name string, out outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := reportKey{k, name}
 	r.rows[key] = append(r.rows[key], out)
+	if r.kept == nil || r.err != nil {
+		return
+	}
+	line := record{Kinds: k.String(), Name: name, Took: out.took, Finally: out.finally}
+	if out.err != nil {
+		line.Error = out.err.Error()
+	}
+	r.err = json.NewEncoder(r.kept).Encode(line)
+}
+
+// open reads the outcomes of former runs and keeps those of this one.
+func (r *report) open(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	lines := json.NewDecoder(f)
+	for {
+		var line record
+		if err := lines.Decode(&line); err == io.EOF {
+			break
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		i := slices.IndexFunc(allKinds, func(k kinds) bool { return k.String() == line.Kinds })
+		if i < 0 {
+			continue
+		}
+		out := outcome{took: line.Took, finally: line.Finally}
+		if line.Error != "" {
+			out.err = errors.New(line.Error)
+		}
+		key := reportKey{allKinds[i], line.Name}
+		r.rows[key] = append(r.rows[key], out)
+	}
+	r.kept = f
+	return nil
 }
 
 // cell sums up the outcomes of one row: "20/20, 4 (2..9) ms".
@@ -185,12 +240,20 @@ func (r *report) write(file string) error {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if *write != "" {
-		if err := results.write(*write); err != nil {
+	flag.Parse()
+	check := func(err error) {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
+			os.Exit(1)
 		}
+	}
+	if *keep != "" {
+		check(results.open(*keep))
+	}
+	code := m.Run()
+	check(results.err)
+	if *write != "" {
+		check(results.write(*write))
 	}
 	os.Exit(code)
 }
