@@ -32,8 +32,8 @@ type Node struct {
 	bound     context.Context // ends with the present sockets
 	unbind    context.CancelFunc
 	unwatch   context.CancelFunc // ends the watch of interfaces; nil: there is none
-	running   sync.WaitGroup     // readers, procedures, the timer's function
-	readers   sync.WaitGroup     // of the present sockets
+	bounded   sync.WaitGroup     // readers and procedures, which end with the sockets
+	running   sync.WaitGroup     // everything else, such as the timer's function
 	ready     chan struct{}      // closed when the node has bootstrapped
 	gone      chan struct{}      // closed when everything has ended
 	boot      resolver
@@ -156,14 +156,14 @@ func (n *Node) fire() {
 	}
 }
 
-// spawn runs a procedure until it ends or the present sockets are closed. The
-// lock is held.
+// spawn runs a procedure, whose context ends with the present sockets. The lock
+// is held.
 func (n *Node) spawn(f func(context.Context)) {
-	if n.closed {
+	if n.closed || n.core.suspended {
 		return
 	}
 	ctx := n.bound
-	n.running.Go(func() { f(ctx) })
+	n.bounded.Go(func() { f(ctx) })
 }
 
 // Do runs f under the node's lock, as its handler runs, so that f may use the
@@ -234,6 +234,7 @@ func (n *Node) Close() error {
 	n.leave()
 	n.cancel()
 	n.life.Unlock()
+	n.bounded.Wait()
 	n.running.Wait()
 	close(n.gone)
 	return nil

@@ -61,13 +61,7 @@ func (n *Node) attach(server, client udp.Conn) {
 	c.local = n.localAddrs()
 	handlers := append(append([]udp.Handler(nil), n.cfg.Before...), n)
 	for _, conn := range []udp.Conn{server, client} {
-		n.running.Add(1)
-		n.readers.Add(1)
-		go func() {
-			defer n.running.Done()
-			defer n.readers.Done()
-			udp.Serve(conn, handlers...)
-		}()
+		n.bounded.Go(func() { udp.Serve(conn, handlers...) })
 	}
 	n.watch()
 	c.emit(EventListening, server.LocalAddr())

@@ -41,7 +41,7 @@ func (n *Node) Suspend() error {
 	n.shut(ErrSuspended)
 	n.core.emit(EventSuspend, netip.AddrPort{})
 	n.leave()
-	n.readers.Wait()
+	n.bounded.Wait()
 	return nil
 }
 

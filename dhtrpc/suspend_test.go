@@ -1,10 +1,12 @@
 package dhtrpc
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +201,40 @@ func TestResumeOnAnotherPort(t *testing.T) {
 		now := netip.AddrPortFrom(h.Addr(), n.ServerConn().LocalAddr().Port())
 		if id, ok := n.ID(); !ok || id != IDOf(now) || now.Port() == old.Port() {
 			t.Errorf("id %v %v, want that of %v", id, ok, now)
+		}
+	})
+}
+
+// Nothing of the old sockets goes on behind a suspension, so that nothing of it
+// meddles with what Resume begins.
+func TestSuspendEndsProcedures(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var running atomic.Int32
+		n, err := Listen(Config{
+			Network:   newTestNet(t, 1).net.Host(),
+			Bootstrap: []string{"bootstrap.example:49737"},
+			Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				running.Add(1)
+				defer running.Add(-1)
+				<-ctx.Done()
+				time.Sleep(time.Second) // slow to hear of it
+				return nil, context.Cause(ctx)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		for range 3 {
+			time.Sleep(10 * time.Millisecond)
+			if running.Load() != 1 {
+				t.Fatalf("%d resolvers run", running.Load())
+			}
+			n.Suspend()
+			if running.Load() != 0 {
+				t.Error("suspended, but a procedure goes on")
+			}
+			n.Resume()
 		}
 	})
 }
