@@ -14,6 +14,7 @@ import (
 	"github.com/warren-dht/warren/nat"
 	"github.com/warren-dht/warren/noise"
 	"github.com/warren-dht/warren/udp"
+	"github.com/warren-dht/warren/udx"
 )
 
 // DialConfig says how a connection is made. The zero value is good.
@@ -210,7 +211,7 @@ func (d *dial) introduce() (err error) {
 }
 
 // arrived is the stream's Accept hook.
-func (d *dial) arrived(conn udp.Conn, from netip.AddrPort) bool {
+func (d *dial) arrived(_ *udx.Stream, conn udp.Conn, from netip.AddrPort) bool {
 	if !sendable(from) {
 		return false
 	}

@@ -49,7 +49,7 @@ type link struct {
 }
 
 // newLink makes a link with a new raw stream, whose Accept hook is accept.
-func (n *Node) newLink(accept func(udp.Conn, netip.AddrPort) bool) (*link, error) {
+func (n *Node) newLink(accept func(*udx.Stream, udp.Conn, netip.AddrPort) bool) (*link, error) {
 	l := &link{node: n, attached: make(chan struct{})}
 	raw, err := n.mux.NewStream(udx.StreamConfig{Accept: accept, OnEnd: l.end})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/warren-dht/warren/nat"
 	"github.com/warren-dht/warren/noise"
 	"github.com/warren-dht/warren/udp"
+	"github.com/warren-dht/warren/udx"
 )
 
 // Times of an incoming handshake (spec §2.4).
@@ -550,7 +551,7 @@ func (h *serverHandshake) sameLAN(locals []netip.AddrPort, remote *noisePayload)
 // arrived is the stream's Accept hook: a packet of the client came on a path
 // that the stream does not have yet. The client knows the stream's id only from
 // our encrypted answer.
-func (h *serverHandshake) arrived(conn udp.Conn, from netip.AddrPort) bool {
+func (h *serverHandshake) arrived(_ *udx.Stream, conn udp.Conn, from netip.AddrPort) bool {
 	h.mu.Lock()
 	link := h.link
 	h.mu.Unlock()

@@ -403,7 +403,7 @@ func newGoRelayClient(t *testing.T, tcp, udpPort uint16) *goRelayClient {
 }
 
 func (c *goRelayClient) pair(ctx context.Context, initiator bool, token relay.Token) (relayedStream, error) {
-	s, err := c.g.mux.NewStream(udx.StreamConfig{Accept: func(udp.Conn, netip.AddrPort) bool { return false }})
+	s, err := c.g.mux.NewStream(udx.StreamConfig{Accept: func(*udx.Stream, udp.Conn, netip.AddrPort) bool { return false }})
 	if err != nil {
 		return relayedStream{}, err
 	}

@@ -58,8 +58,7 @@ func (g *goUDX) port() uint16 { return g.conn.LocalAddr().Port() }
 // accept opens a stream that connects itself to whoever sends its first packet.
 func (g *goUDX) accept(id, remoteID uint32) *udx.Stream {
 	g.t.Helper()
-	var s *udx.Stream
-	s, err := g.mux.NewStream(udx.StreamConfig{ID: id, Accept: func(c udp.Conn, from netip.AddrPort) bool {
+	s, err := g.mux.NewStream(udx.StreamConfig{ID: id, Accept: func(s *udx.Stream, c udp.Conn, from netip.AddrPort) bool {
 		s.Connect(c, remoteID, from, udx.ConnectOptions{})
 		return true
 	}})

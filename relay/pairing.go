@@ -212,11 +212,11 @@ const followAfter = 500 * time.Millisecond
 // one is where the client is from then on, until it is silent there and heard
 // elsewhere; it must be the host of the client's connection, or a client could
 // make the relay send to others.
-func (o *offer) accept(conn udp.Conn, from netip.AddrPort) bool {
+func (o *offer) accept(stream *udx.Stream, conn udp.Conn, from netip.AddrPort) bool {
 	s := o.pairing.server
 	s.mu.Lock()
-	stream, found := o.stream, o.found
-	ok := stream != nil && (!o.session.source.IsValid() || o.session.source == from.Addr().Unmap())
+	found := o.found
+	ok := o.stream != nil && (!o.session.source.IsValid() || o.session.source == from.Addr().Unmap())
 	if ok {
 		o.found = true
 	}

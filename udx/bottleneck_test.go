@@ -62,7 +62,7 @@ func TestMoveToAnotherPath(t *testing.T) {
 			world(t, c.from, func(t *testing.T, n *vnet.Network, a, b *side) {
 				a.host.SetLinks(c.from, c.from)
 				x, y := pair(t, a, b)
-				y.accept = func(udp.Conn, netip.AddrPort) bool { return true }
+				y.accept = func(*Stream, udp.Conn, netip.AddrPort) bool { return true }
 				go func() {
 					for {
 						if _, err := x.Write(make([]byte, 64<<10)); err != nil {

@@ -24,9 +24,8 @@ func Example() {
 	go udp.Serve(conn, mux)
 
 	// The server's stream is connected by the first packet that comes for it.
-	var server *udx.Stream
-	server, _ = mux.NewStream(udx.StreamConfig{ID: 1, Accept: func(c udp.Conn, from netip.AddrPort) bool {
-		return server.Connect(c, 2, from, udx.ConnectOptions{}) == nil
+	server, _ := mux.NewStream(udx.StreamConfig{ID: 1, Accept: func(s *udx.Stream, c udp.Conn, from netip.AddrPort) bool {
+		return s.Connect(c, 2, from, udx.ConnectOptions{}) == nil
 	}})
 	go func() {
 		io.Copy(server, server) // an echo

@@ -252,7 +252,7 @@ func TestRelayStrangers(t *testing.T) {
 func TestAcceptHook(t *testing.T) {
 	var s *Stream
 	var hook func(udp.Conn, netip.AddrPort) bool
-	config := StreamConfig{Accept: func(c udp.Conn, from netip.AddrPort) bool { return hook(c, from) }}
+	config := StreamConfig{Accept: func(_ *Stream, c udp.Conn, from netip.AddrPort) bool { return hook(c, from) }}
 	packet := pkt(flagData, 0, 0, "x")
 	data := packet.Append
 	for what, f := range map[string]func(w *wire) bool{

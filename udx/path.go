@@ -59,7 +59,7 @@ func (s *Stream) admit(from path, in *intake) bool {
 		return false
 	}
 	s.mu.Unlock()
-	ok := s.accept(from.conn, from.remote)
+	ok := s.accept(s, from.conn, from.remote)
 	s.mu.Lock()
 	if !ok {
 		in.stream, in.rejected = s, from

@@ -28,9 +28,8 @@ func TestPaths(t *testing.T) {
 	})
 
 	// §2.5: the first packet completes the connection.
-	var s *Stream
 	var asked []netip.AddrPort
-	onWire(t, StreamConfig{Accept: func(c udp.Conn, from netip.AddrPort) bool {
+	onWire(t, StreamConfig{Accept: func(s *Stream, c udp.Conn, from netip.AddrPort) bool {
 		asked = append(asked, from)
 		if from != peerAddr {
 			return false
@@ -40,7 +39,6 @@ func TestPaths(t *testing.T) {
 		}
 		return true
 	}}, func(w *wire) {
-		s = w.s
 		w.write("queued before")
 		p := pkt(flagData, 0, 0, full)
 		raw := p.Append(nil)
@@ -58,7 +56,7 @@ func TestPaths(t *testing.T) {
 	})
 
 	// Data before Connect is delivered; its acknowledgement waits (§2.5).
-	onWire(t, StreamConfig{Accept: func(udp.Conn, netip.AddrPort) bool { return true }}, func(w *wire) {
+	onWire(t, StreamConfig{Accept: func(*Stream, udp.Conn, netip.AddrPort) bool { return true }}, func(w *wire) {
 		w.in(pkt(flagData, 0, 0, "early"))
 		if got := w.read(); got != "early" {
 			t.Errorf("read %q", got)

@@ -221,7 +221,7 @@ func TestPathChange(t *testing.T) {
 	world(t, vnet.Link{Latency: 10 * time.Millisecond, Loss: 0.01}, func(t *testing.T, n *vnet.Network, a, b *side) {
 		r := newSide(t, n)
 		defer r.mux.Close()
-		any := func(udp.Conn, netip.AddrPort) bool { return true }
+		any := func(*Stream, udp.Conn, netip.AddrPort) bool { return true }
 		x, _ := a.mux.NewStream(StreamConfig{Accept: any})
 		y, _ := b.mux.NewStream(StreamConfig{Accept: any})
 		rx, _ := r.mux.NewStream(StreamConfig{})
@@ -277,11 +277,11 @@ func TestRelay(t *testing.T) {
 		r := newSide(t, n)
 		defer r.mux.Close()
 		// As blind-relay does it: connected by the first packet of each side.
-		var rx, ry, x, y *Stream
-		rx, _ = r.mux.NewStream(StreamConfig{Accept: func(c udp.Conn, from netip.AddrPort) bool {
+		var x, y *Stream
+		rx, _ := r.mux.NewStream(StreamConfig{Accept: func(rx *Stream, c udp.Conn, from netip.AddrPort) bool {
 			return rx.Connect(c, x.ID(), from, ConnectOptions{}) == nil
 		}})
-		ry, _ = r.mux.NewStream(StreamConfig{Accept: func(c udp.Conn, from netip.AddrPort) bool {
+		ry, _ := r.mux.NewStream(StreamConfig{Accept: func(ry *Stream, c udp.Conn, from netip.AddrPort) bool {
 			return ry.Connect(c, y.ID(), from, ConnectOptions{}) == nil
 		}})
 		if err := errors.Join(rx.RelayTo(ry), ry.RelayTo(rx)); err != nil {

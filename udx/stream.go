@@ -37,8 +37,9 @@ type StreamConfig struct {
 	// path. The first packet of a path that it accepts is processed like any
 	// other, and Accept may call Connect to let it complete the connection. A
 	// nil Accept rejects. It is called by the goroutine that reads the socket,
-	// without locks, and must not wait. The reference calls it "firewall".
-	Accept func(conn udp.Conn, from netip.AddrPort) bool
+	// without locks, and must not wait; it can be called before NewStream returns.
+	// The reference calls it "firewall".
+	Accept func(s *Stream, conn udp.Conn, from netip.AddrPort) bool
 	// OnEnd, if not nil, is called once, in a goroutine of its own, when the
 	// stream is over. It spares whoever has to tidy up a goroutine that waits
 	// for Done.
@@ -59,7 +60,7 @@ type StreamConfig struct {
 type Stream struct {
 	mux    *Mux
 	id     uint32
-	accept func(udp.Conn, netip.AddrPort) bool
+	accept func(*Stream, udp.Conn, netip.AddrPort) bool
 	onEnd  func() // or nil
 
 	route atomic.Pointer[route]  // nil before Connect; read by relays without the lock

@@ -76,7 +76,7 @@ func TestGarbageWeight(t *testing.T) {
 	mux := NewMux(Config{})
 	defer mux.Close()
 	conn := &wireConn{}
-	s, err := mux.NewStream(StreamConfig{ID: localID, Accept: func(udp.Conn, netip.AddrPort) bool { return false }})
+	s, err := mux.NewStream(StreamConfig{ID: localID, Accept: func(*Stream, udp.Conn, netip.AddrPort) bool { return false }})
 	if err != nil {
 		t.Fatal(err)
 	}

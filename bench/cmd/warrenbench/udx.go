@@ -34,8 +34,7 @@ func udxServer(flags *flag.FlagSet, args []string) {
 	mux, conn := udxSocket(*host)
 	for i := range *conns {
 		id := uint32(i + 1)
-		var s *udx.Stream
-		s, err := mux.NewStream(udx.StreamConfig{ID: id, Accept: func(c udp.Conn, from netip.AddrPort) bool {
+		s, err := mux.NewStream(udx.StreamConfig{ID: id, Accept: func(s *udx.Stream, c udp.Conn, from netip.AddrPort) bool {
 			return s.Connect(c, clientID+id, from, udx.ConnectOptions{}) == nil
 		}})
 		measure.Check(err)
