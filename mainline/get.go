@@ -115,7 +115,9 @@ func (g *getter) visit(a *answer) bool {
 }
 
 // take looks at the value in a response. It must hash or be signed as the
-// target says; its bytes are taken exactly as they came.
+// target says; its bytes are taken exactly as they came. It may be longer than
+// MaxValue, which bittorrent-dht counts without the length in front, and lists
+// and dicts not at all: who holds such a value has it to give.
 func (g *getter) take(from point, socket int, b *body) {
 	contact := Contact{ID: g.n.id(from.ID), Addr: from.Addr}
 	item := Item{Value: bytes.Clone(b.value)}
@@ -123,7 +125,7 @@ func (g *getter) take(from point, socket int, b *body) {
 		item.Key, item.Salt = bytes.Clone(b.key), bytes.Clone(g.opts.Salt)
 		item.Signature, item.Seq = bytes.Clone(b.sig), b.seq
 	}
-	if len(item.Value) > MaxValue || bencode.Check(item.Value) != nil || item.target(g.n.cfg.Hash) != g.target {
+	if bencode.Check(item.Value) != nil || item.target(g.n.cfg.Hash) != g.target {
 		g.invalid++
 		if !item.Mutable() && len(g.shadowed) < 2*K {
 			g.shadowed = append(g.shadowed, holder{point: from, socket: socket})

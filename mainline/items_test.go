@@ -54,6 +54,39 @@ func TestGetNewest(t *testing.T) {
 	})
 }
 
+// A value that we would not store, since it is too long, can still be read.
+func TestGetLongValue(t *testing.T) {
+	for name, v := range map[string]bencode.Raw{
+		"string": StringValue(strings.Repeat("v", 1000)), // bittorrent-dht's limit
+		"list":   bencode.Raw("l" + string(StringValue(strings.Repeat("v", 1100))) + "e"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, nil, func(s *stage) {
+				long := Sign(seed, nil, 1, v)
+				a := s.actor()
+				a.enter('A')
+				go func() {
+					for d := range a.got {
+						var m message
+						if m.parse(d.Payload) == nil && m.kind == 'q' {
+							b := append([]byte("d1:rd"+idOf('A')+itemReply(&long)+"e1:t2:"), m.t...)
+							a.send(append(b, "1:y1:re"...))
+						}
+					}
+				}()
+				defer close(a.got)
+				f, err := s.node.Get(s.Context(), MutableTarget(long.Key, nil))
+				if err != nil || string(f.Value) != string(v) {
+					t.Errorf("%+v, %v", f, err)
+				}
+				if _, err := s.node.Put(s.Context(), long); err == nil {
+					t.Error("put")
+				}
+			})
+		})
+	}
+}
+
 func itemReply(i *Item) string {
 	return fmt.Sprintf("1:k32:%s3:seqi%de3:sig64:%s1:v%s", i.Key, i.Seq, i.Signature, i.Value)
 }
