@@ -175,6 +175,26 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// Who is always busy, and always answered, is never held up: what is answered in
+// a later slot than it was sent in does not fill the window.
+func TestWindowOfBusyNode(t *testing.T) {
+	tc := newTestCore(t, Config{MaxWindow: 4})
+	const rtt = slotTime / 10
+	for range 100 {
+		var asks []*ask
+		for range 4 {
+			asks = append(asks, tc.ask(peer, request{command: 7}, outgoing{}, 0, nil))
+		}
+		if n := len(tc.out()); n != len(asks) {
+			t.Fatalf("%d transmitted at %v, want %d", n, tc.c.now.Sub(tc.c.window.since), len(asks))
+		}
+		tc.advance(rtt)
+		for _, a := range asks {
+			tc.in(peer, pong(peer, a.p.TID, false))
+		}
+	}
+}
+
 // Requests are transmitted in the order of their making: what is asked next
 // because an answer came does not overtake those that wait. The queue holds
 // none that have ended.

@@ -8,7 +8,9 @@ const slotTime = 750 * time.Millisecond
 // A window bounds the requests under way. It counts transmissions in slots of
 // 750 ms and looks back four slots; an answer gives one back. The reference
 // refills it by the clock; here whoever sees an answer refills it too, so that
-// a network that answers fast is asked fast (docs/spec/dht-rpc.md §5.4).
+// a network that answers fast is asked fast (docs/spec/dht-rpc.md §5.4). And an
+// answer that comes in a later slot than its request gives that one back, which
+// in the reference stands against us until three seconds are over.
 // Owned by the core.
 type window struct {
 	max   int
@@ -43,11 +45,14 @@ func (w *window) sent() {
 	w.total++
 }
 
-// received counts the end of a request.
+// received counts the end of a request, one of the latest.
 func (w *window) received() {
-	if w.slots[w.slot] > 0 {
-		w.slots[w.slot]--
-		w.total--
+	for i := range w.slots {
+		if slot := &w.slots[(w.slot-i)&(len(w.slots)-1)]; *slot > 0 {
+			*slot--
+			w.total--
+			return
+		}
 	}
 }
 
