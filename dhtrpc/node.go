@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/warren-dht/warren/internal/feed"
-	"github.com/warren-dht/warren/internal/turn"
 )
 
 // A Node is a member of a network: it answers others' requests, keeps a routing
@@ -37,8 +38,8 @@ type Node struct {
 	ready     chan struct{}      // closed when the node has bootstrapped
 	gone      chan struct{}      // closed when everything has ended
 	boot      resolver
-	probing   turn.Turn  // held by the one procedure that tests reachability
-	refreshes sync.Mutex // held by the one refresh that runs
+	probing   *semaphore.Weighted // held by the one procedure that tests reachability
+	refreshes sync.Mutex          // held by the one refresh that runs
 }
 
 // Listen binds a node's two sockets and starts it. An error about the
@@ -58,7 +59,7 @@ func Listen(cfg Config) (*Node, error) {
 		subscribers: map[*feed.Feed[Event]]struct{}{},
 		ready:       make(chan struct{}),
 		gone:        make(chan struct{}),
-		probing:     turn.New(),
+		probing:     semaphore.NewWeighted(1),
 	}
 	n.core.node = n
 	n.ctx, n.cancel = context.WithCancel(context.Background())

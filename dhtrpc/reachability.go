@@ -22,10 +22,10 @@ const (
 // and others reach its server socket there. It reports whether anything came of
 // it. docs/spec/dht-rpc.md §6.9.
 func (n *Node) updateNetworkState(ctx context.Context, firewallOnly bool) bool {
-	if n.probing.LockContext(ctx) != nil {
+	if n.probing.Acquire(ctx, 1) != nil {
 		return false
 	}
-	defer n.probing.Unlock()
+	defer n.probing.Release(1)
 
 	n.enter()
 	c := n.core

@@ -356,33 +356,31 @@ func TestVectorRoutingTable(t *testing.T) {
 func TestVectorCongestion(t *testing.T) {
 	for _, v := range vec(t).Congestion {
 		w := window{max: v.Max, since: time.Unix(1e9, 0)}
-		given := 0    // back to a slot that is over, where the reference gives nothing
-		givenTo := -1 // that slot
+		var given [4]int // back to slots that are over, where the reference gives nothing
 		for i, s := range v.Steps {
 			switch s.Op {
 			case "send":
 				w.sent()
 			case "recv":
-				before := w
+				before := w.slots
 				w.received()
-				for slot, n := range before.slots {
-					if slot != w.slot && w.slots[slot] < n {
-						given, givenTo = given+1, slot
+				for slot := range given {
+					if slot != w.slot {
+						given[slot] += before[slot] - w.slots[slot]
 					}
 				}
 			case "drain":
 				w.advance(w.since.Add(slotTime))
-				if w.slot == givenTo {
-					given, givenTo = 0, -1
-				}
+				given[w.slot] = 0
 			default:
 				t.Fatalf("%s: unknown step %q", v.Name, s.Op)
 			}
-			slots := w.slots
-			if givenTo >= 0 {
-				slots[givenTo] += given
+			slots, total := w.slots, w.total
+			for slot, n := range given {
+				slots[slot] += n
+				total += n
 			}
-			if w.slot != s.Slot || slots != s.Slots || w.total+given != s.Total || w.full() != s.Full && given == 0 {
+			if w.slot != s.Slot || slots != s.Slots || total != s.Total || w.full() != s.Full && total == w.total {
 				t.Errorf("%s, step %d (%s): slot %d, slots %v, total %d, full %v; want %+v", v.Name, i, s.Op, w.slot, w.slots, w.total, w.full(), s)
 			}
 		}

@@ -7,14 +7,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/warren-dht/warren/internal/turn"
+	"golang.org/x/sync/semaphore"
+
 	"github.com/warren-dht/warren/udp"
 )
 
 // localAddrs are a node's addresses on the local network, for peers in the same
 // one (spec §8.1). Safe for concurrent use.
 type localAddrs struct {
-	turn turn.Turn           // guards good; held while a test runs: each takes a socket
+	turn *semaphore.Weighted // guards good; held while a test runs: each takes a socket
 	good map[netip.Addr]bool // outcome of the self-test
 }
 
@@ -45,10 +46,10 @@ func (l *localAddrs) list(n *Node) []netip.AddrPort {
 // tested returns those of list that this host can reach itself at.
 func (l *localAddrs) tested(ctx context.Context, n *Node) []netip.AddrPort {
 	list := l.list(n)
-	if l.turn.LockContext(ctx) != nil {
+	if l.turn.Acquire(ctx, 1) != nil {
 		return nil
 	}
-	defer l.turn.Unlock()
+	defer l.turn.Release(1)
 	return slices.DeleteFunc(list, func(a netip.AddrPort) bool {
 		if a.Addr().IsLoopback() {
 			return false

@@ -13,8 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/warren-dht/warren/dhtrpc"
-	"github.com/warren-dht/warren/internal/turn"
 	"github.com/warren-dht/warren/udp"
 	"github.com/warren-dht/warren/udx"
 )
@@ -44,7 +45,7 @@ type Node struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // procedures
 
-	pausing turn.Turn // held by Suspend and Resume: one after the other
+	pausing *semaphore.Weighted // held by Suspend and Resume: one after the other
 
 	mu        sync.Mutex
 	listeners map[*Listener]struct{}
@@ -68,8 +69,8 @@ func New(cfg Config) (*Node, error) {
 		mux:           udx.NewMux(udx.Config{}),
 		randomPunches: randomPunches{interval: cfg.RandomPunchInterval},
 		listeners:     map[*Listener]struct{}{},
-		pausing:       turn.New(),
-		localAddrs:    localAddrs{turn: turn.New()},
+		pausing:       semaphore.NewWeighted(1),
+		localAddrs:    localAddrs{turn: semaphore.NewWeighted(1)},
 		gone:          make(chan struct{}),
 	}
 	if cfg.DeferRandomPunch {

@@ -17,13 +17,18 @@ type randomPunches struct {
 func (r *randomPunches) allowed(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.free(now)
+}
+
+// free is allowed. The lock is held.
+func (r *randomPunches) free(now time.Time) bool {
 	return r.running == 0 && (r.last.IsZero() || now.Sub(r.last) >= r.interval)
 }
 
 func (r *randomPunches) begin(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running > 0 || !r.last.IsZero() && now.Sub(r.last) < r.interval {
+	if !r.free(now) {
 		return false
 	}
 	r.running++

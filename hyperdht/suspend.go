@@ -10,8 +10,8 @@ import (
 // background: listeners unannounce for as long as ctx allows, connections and
 // dials end with ErrSuspended, sockets are closed. A second call does nothing.
 func (n *Node) Suspend(ctx context.Context) error {
-	n.pausing.Lock()
-	defer n.pausing.Unlock()
+	n.pausing.Acquire(context.Background(), 1)
+	defer n.pausing.Release(1)
 	n.mu.Lock()
 	if n.closed || n.suspended {
 		defer n.mu.Unlock()
@@ -40,8 +40,8 @@ func (n *Node) Suspend(ctx context.Context) error {
 // are free, and listeners are announced again, in the background. It waits for a
 // Suspend that is under way. If it fails the node is still suspended.
 func (n *Node) Resume() error {
-	n.pausing.Lock()
-	defer n.pausing.Unlock()
+	n.pausing.Acquire(context.Background(), 1)
+	defer n.pausing.Release(1)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {

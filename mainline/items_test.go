@@ -18,18 +18,7 @@ func TestGetNewest(t *testing.T) {
 		forged.Seq = 9
 		replies := []string{"", itemReply(&old), itemReply(&fresh), itemReply(&fresh), itemReply(&forged), "1:v5:wrong", "1:k3:abc3:seqi1e1:v1:x"}
 		for i := range replies {
-			a := s.actor()
-			a.enter(byte('A' + i))
-			go func() {
-				for d := range a.got {
-					var m message
-					if m.parse(d.Payload) == nil && m.kind == 'q' {
-						b := append([]byte("d1:rd"+idOf(byte('A'+i))+replies[i]+"e1:t2:"), m.t...)
-						a.send(append(b, "1:y1:re"...))
-					}
-				}
-			}()
-			defer close(a.got)
+			defer s.answering(byte('A'+i), replies[i])()
 		}
 		f, err := s.node.Get(s.Context(), target)
 		if err != nil {
@@ -63,18 +52,7 @@ func TestGetLongValue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			play(t, nil, func(s *stage) {
 				long := Sign(seed, nil, 1, v)
-				a := s.actor()
-				a.enter('A')
-				go func() {
-					for d := range a.got {
-						var m message
-						if m.parse(d.Payload) == nil && m.kind == 'q' {
-							b := append([]byte("d1:rd"+idOf('A')+itemReply(&long)+"e1:t2:"), m.t...)
-							a.send(append(b, "1:y1:re"...))
-						}
-					}
-				}()
-				defer close(a.got)
+				defer s.answering('A', itemReply(&long))()
 				f, err := s.node.Get(s.Context(), MutableTarget(long.Key, nil))
 				if err != nil || string(f.Value) != string(v) {
 					t.Errorf("%+v, %v", f, err)
@@ -85,6 +63,23 @@ func TestGetLongValue(t *testing.T) {
 			})
 		})
 	}
+}
+
+// answering has an actor in the table that answers every query with the same,
+// until stop is called.
+func (s *stage) answering(id byte, reply string) (stop func()) {
+	a := s.actor()
+	a.enter(id)
+	go func() {
+		for d := range a.got {
+			var m message
+			if m.parse(d.Payload) == nil && m.kind == 'q' {
+				b := append([]byte("d1:rd"+idOf(id)+reply+"e1:t2:"), m.t...)
+				a.send(append(b, "1:y1:re"...))
+			}
+		}
+	}()
+	return func() { close(a.got) }
 }
 
 func itemReply(i *Item) string {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,24 +21,21 @@ var (
 )
 
 // results are the outcomes of this process and those kept of others.
-var results = report{rows: map[reportKey][]outcome{}}
+var results = report{rows: map[reportKey][]record{}}
 
 // A report collects outcomes. Safe for concurrent use.
 type report struct {
 	mu   sync.Mutex
-	rows map[reportKey][]outcome
+	rows map[reportKey][]record
 	kept *os.File // or nil
 	err  error    // of keeping
 }
 
-type reportKey struct {
-	kinds kinds
-	name  string // of a pair or a variant
-}
+type reportKey struct{ Kinds, Name string } // the name is of a pair or a variant
 
-// A record is an outcome as a line of JSON.
+// A record is what is reported of an outcome, and in a file a line of JSON.
 type record struct {
-	Kinds, Name   string
+	reportKey
 	Took, Finally time.Duration `json:",omitempty"`
 	Error         string        `json:",omitempty"`
 }
@@ -47,65 +43,51 @@ type record struct {
 func (r *report) add(k kinds, name string, out outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := reportKey{k, name}
-	r.rows[key] = append(r.rows[key], out)
-	if r.kept == nil || r.err != nil {
-		return
-	}
-	line := record{Kinds: k.String(), Name: name, Took: out.took, Finally: out.finally}
+	line := record{reportKey: reportKey{k.String(), name}, Took: out.took, Finally: out.finally}
 	if out.err != nil {
 		line.Error = out.err.Error()
 	}
-	r.err = json.NewEncoder(r.kept).Encode(line)
+	r.rows[line.reportKey] = append(r.rows[line.reportKey], line)
+	if r.kept != nil && r.err == nil {
+		r.err = json.NewEncoder(r.kept).Encode(line)
+	}
 }
 
 // open reads the outcomes of former runs and keeps those of this one.
-func (r *report) open(file string) error {
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
+func (r *report) open(file string) (err error) {
+	if r.kept, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
 		return err
 	}
-	lines := json.NewDecoder(f)
+	lines := json.NewDecoder(r.kept)
 	for {
 		var line record
 		if err := lines.Decode(&line); err == io.EOF {
-			break
+			return nil
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		i := slices.IndexFunc(allKinds, func(k kinds) bool { return k.String() == line.Kinds })
-		if i < 0 {
-			continue
-		}
-		out := outcome{took: line.Took, finally: line.Finally}
-		if line.Error != "" {
-			out.err = errors.New(line.Error)
-		}
-		key := reportKey{allKinds[i], line.Name}
-		r.rows[key] = append(r.rows[key], out)
+		r.rows[line.reportKey] = append(r.rows[line.reportKey], line)
 	}
-	r.kept = f
-	return nil
 }
 
 // cell sums up the outcomes of one row: "20/20, 4 (2..9) ms".
 func (r *report) cell(k kinds, name string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := r.rows[reportKey{k, name}]
+	all := r.rows[reportKey{k.String(), name}]
 	if len(all) == 0 {
 		return ""
 	}
 	var good, bad, finally []time.Duration
 	for _, o := range all {
 		switch {
-		case o.err != nil:
-			bad = append(bad, o.took)
+		case o.Error != "":
+			bad = append(bad, o.Took)
 			continue
-		case o.finally > 0:
-			finally = append(finally, o.finally)
+		case o.Finally > 0:
+			finally = append(finally, o.Finally)
 		}
-		good = append(good, o.took)
+		good = append(good, o.Took)
 	}
 	s := fmt.Sprintf("%d/%d", len(good), len(all))
 	if len(good) > 0 {

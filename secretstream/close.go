@@ -1,6 +1,7 @@
 package secretstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +28,8 @@ func (c *Conn) CloseWrite() error {
 		return fmt.Errorf("secretstream: closing one direction: %w", errors.ErrUnsupported)
 	}
 	c.keepAlive.stop()
-	c.out.turn.Lock()
-	defer c.out.turn.Unlock()
+	c.out.turn.Acquire(context.Background(), 1)
+	defer c.out.turn.Release(1)
 	if err := c.out.ready(c.raw); err != nil {
 		return err
 	}
@@ -59,14 +60,14 @@ func (c *Conn) linger() bool {
 	if _, udx := c.raw.(destroyer); !ok || udx {
 		return false
 	}
-	if !c.in.turn.TryLock() {
+	if !c.in.turn.TryAcquire(1) {
 		return false
 	}
-	defer c.in.turn.Unlock()
-	if c.in.started || c.in.err != nil || !c.out.turn.TryLock() {
+	defer c.in.turn.Release(1)
+	if c.in.started || c.in.err != nil || !c.out.turn.TryAcquire(1) {
 		return false
 	}
-	defer c.out.turn.Unlock()
+	defer c.out.turn.Release(1)
 	if c.out.err != nil {
 		return false
 	}

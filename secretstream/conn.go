@@ -36,8 +36,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/warren-dht/warren/internal/sodium"
-	"github.com/warren-dht/warren/internal/turn"
 	"github.com/warren-dht/warren/noise"
 )
 
@@ -131,7 +132,7 @@ func New(raw net.Conn, res noise.Result, cfg Config) (*Conn, error) {
 }
 
 func newConn(raw net.Conn, cfg Config) *Conn {
-	c := &Conn{raw: raw, out: output{turn: turn.New()}}
+	c := &Conn{raw: raw, out: output{turn: semaphore.NewWeighted(1)}}
 	c.in.init(raw, cfg)
 	return c
 }

@@ -2,14 +2,16 @@ package secretstream
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/warren-dht/warren/internal/sodium"
-	"github.com/warren-dht/warren/internal/turn"
 )
 
 // A waiter is a raw stream that can say when there is something to read, so
@@ -30,9 +32,9 @@ type input struct {
 	key [sodium.StreamKeySize]byte
 	id  [idSize]byte
 
-	turn    turn.Turn // guards what follows; held while waiting for raw
-	err     error     // final
-	started bool      // the header was read
+	turn    *semaphore.Weighted // guards what follows; held while waiting for raw
+	err     error               // final
+	started bool                // the header was read
 	pull    sodium.Pull
 
 	// The bytes received and not consumed are buf.b[lo:hi]:
@@ -45,7 +47,7 @@ type input struct {
 }
 
 func (in *input) init(raw net.Conn, cfg Config) {
-	in.raw, in.turn = raw, turn.New()
+	in.raw, in.turn = raw, semaphore.NewWeighted(1)
 	in.wait, _ = raw.(waiter)
 	in.maxFrame = maxFrame
 	if cfg.MaxMessage > 0 && cfg.MaxMessage < MaxMessage {
@@ -57,8 +59,8 @@ func (in *input) init(raw net.Conn, cfg Config) {
 // Read reads plaintext as a net.Conn does. It returns io.EOF when the peer has
 // ended its side, and io.ErrUnexpectedEOF when it did so inside a frame.
 func (c *Conn) Read(p []byte) (n int, err error) {
-	c.in.turn.Lock()
-	defer c.in.turn.Unlock()
+	c.in.turn.Acquire(context.Background(), 1)
+	defer c.in.turn.Release(1)
 	if c.closed.Load() {
 		return 0, net.ErrClosed
 	}
@@ -95,8 +97,8 @@ func (in *input) rest() {
 // Read. Empty messages are returned unless the [Config] says otherwise. For
 // one reader at a time.
 func (c *Conn) ReadMessage() ([]byte, error) {
-	c.in.turn.Lock()
-	defer c.in.turn.Unlock()
+	c.in.turn.Acquire(context.Background(), 1)
+	defer c.in.turn.Release(1)
 	if c.closed.Load() {
 		return nil, net.ErrClosed
 	}
@@ -167,8 +169,8 @@ func (c *Conn) step(f func(*input) error) error {
 // holds the keys of the handshake and that the raw stream leads to it. It heeds
 // the read deadline, and takes nothing of what follows the header.
 func (c *Conn) WaitPeer() error {
-	c.in.turn.Lock()
-	defer c.in.turn.Unlock()
+	c.in.turn.Acquire(context.Background(), 1)
+	defer c.in.turn.Release(1)
 	if c.closed.Load() {
 		return net.ErrClosed
 	}

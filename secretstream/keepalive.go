@@ -69,12 +69,12 @@ func (c *Conn) keepAliveDue() {
 	wait := period
 	if silent := time.Since(k.epoch) - time.Duration(k.last.Load()); silent < period-period/keepAliveTicks {
 		wait = period - silent
-	} else if c.out.turn.TryLock() { // otherwise something is being sent
+	} else if c.out.turn.TryAcquire(1) { // otherwise something is being sent
 		if c.out.ready(c.raw) == nil {
 			c.writeMessage(nil) // fails for good, or by a deadline that is not ours
 		}
 		final := c.out.err != nil
-		c.out.turn.Unlock()
+		c.out.turn.Release(1)
 		if final {
 			k.stop()
 			return

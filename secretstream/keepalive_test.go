@@ -98,9 +98,9 @@ func readNow(c *Conn, raw *script) ([]byte, error) {
 		// Send the reader home; a deadline is no loss.
 		raw.end(context.DeadlineExceeded)
 		<-done
-		c.in.turn.Lock()
+		c.in.turn.Acquire(context.Background(), 1)
 		c.in.err = nil
-		c.in.turn.Unlock()
+		c.in.turn.Release(1)
 		raw.end(nil)
 		return nil, errNothing
 	}

@@ -1,14 +1,16 @@
 package secretstream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/warren-dht/warren/internal/sodium"
-	"github.com/warren-dht/warren/internal/turn"
 )
 
 // chunk is how much of a long Write goes into one frame. A frame is delivered
@@ -22,8 +24,8 @@ const frameOverhead = prefixSize + sodium.StreamOverhead
 type output struct {
 	bytes atomic.Uint64
 
-	turn turn.Turn // guards what follows; held while raw is written to
-	err  error     // final
+	turn *semaphore.Weighted // guards what follows; held while raw is written to
+	err  error               // final
 	push sodium.Push
 	// rest is the end of a frame of which raw took only the beginning before
 	// the write deadline. It goes first.
@@ -115,8 +117,8 @@ func (o *output) ready(raw net.Conn) error {
 // still be here; the next write begins with it. An empty p does only that.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	o := &c.out
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	o.turn.Acquire(context.Background(), 1)
+	defer o.turn.Release(1)
 	if err := o.ready(c.raw); err != nil || len(p) == 0 {
 		return 0, err
 	}
@@ -146,8 +148,8 @@ func (c *Conn) WriteMessage(p []byte) error {
 		return ErrTooLarge
 	}
 	o := &c.out
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	o.turn.Acquire(context.Background(), 1)
+	defer o.turn.Release(1)
 	if err := o.ready(c.raw); err != nil {
 		return err
 	}
@@ -180,8 +182,8 @@ func (c *Conn) WriteMessages(messages [][]byte) (n int, err error) {
 		total += len(m) + frameOverhead
 	}
 	o := &c.out
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	o.turn.Acquire(context.Background(), 1)
+	defer o.turn.Release(1)
 	if err := o.ready(c.raw); err != nil || len(messages) == 0 {
 		return 0, err
 	}
