@@ -98,10 +98,10 @@ func Listen(cfg Config) (*Node, error) {
 		subscribers: make(map[*feed.Feed[Event]]struct{}),
 	}
 	if cfg.QueryRate > 0 {
-		n.queryLimit = newLimiter(float64(cfg.QueryRate), float64(burst*cfg.QueryRate))
+		n.queryLimit = newLimiter(cfg.QueryRate, burst*cfg.QueryRate)
 	}
 	if cfg.SendRate > 0 {
-		n.sendLimit = newLimiter(float64(cfg.SendRate), float64(sendBurst*cfg.SendRate))
+		n.sendLimit = newLimiter(cfg.SendRate, sendBurst*cfg.SendRate)
 	}
 	n.makeStores()
 	now := time.Now()

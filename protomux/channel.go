@@ -167,7 +167,7 @@ func (m *Mux) catchUp(c *Channel) error {
 
 // Send sends a message of the given type; it copies the payload. While more than
 // 1 MiB waits for the stream, Send waits as well, but not in a function that Run
-// calls. It fails with ErrClosed after the channel's end.
+// calls. After the channel's end it fails as WaitOpen does.
 func (c *Channel) Send(typ int, payload []byte) error {
 	m := c.mux
 	m.mu.Lock()
@@ -179,7 +179,7 @@ func (c *Channel) Send(typ int, payload []byte) error {
 	case m.err != nil:
 		return m.err
 	case c.over:
-		return ErrClosed
+		return c.why()
 	case c.localID == 0:
 		return ErrNotOpen
 	case !m.out.fits(c.localID, uint64(typ), len(payload)):
@@ -272,6 +272,11 @@ func (c *Channel) WaitOpen(ctx context.Context) error {
 	}
 	c.mux.mu.Lock()
 	defer c.mux.mu.Unlock()
+	return c.why()
+}
+
+// why tells how a channel has ended.
+func (c *Channel) why() error {
 	if c.rejected {
 		return ErrRejected
 	}

@@ -152,6 +152,9 @@ func TestRejected(t *testing.T) {
 		if err := c.WaitOpen(t.Context()); !errors.Is(err, ErrRejected) {
 			t.Error(err)
 		}
+		if err := c.Send(0, nil); !errors.Is(err, ErrRejected) {
+			t.Error(err)
+		}
 		if !<-remote || !h.Idle() {
 			t.Error("not closed")
 		}
