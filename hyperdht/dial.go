@@ -129,6 +129,7 @@ type dial struct {
 	relay relayChoice // ours; the server's wins
 
 	lanTried chan struct{} // closed when the local network was tried; nil: it is not
+	lanBegun time.Time
 
 	mu     sync.Mutex
 	early  *earlyPacket // a packet of the server that overtook its answer

@@ -113,7 +113,7 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 		ways.Go(func() error { return d.waitForServer(ctx) })
 	default:
 		if plan.lan.IsValid() {
-			d.lanTried = make(chan struct{})
+			d.lanTried, d.lanBegun = make(chan struct{}), time.Now()
 			ways.Go(func() error {
 				defer close(d.lanTried)
 				return d.tryLAN(ctx, plan.lan)
@@ -194,9 +194,10 @@ func (d *dial) waitForServer(ctx context.Context) error {
 	}
 }
 
-// lanHeadStart is how long a punch that got through waits for the local network:
-// the shorter way is the better one. It has had the time of the punch already.
-const lanHeadStart = 15 * time.Millisecond
+// A punch that got through waits for the local network, as the shorter way is
+// the better one: as long again as that has been tried already, since a punch
+// takes more round trips, and at most maxHeadStart.
+const maxHeadStart = 15 * time.Millisecond
 
 // tryLAN asks whether somebody answers at an address on the local network, and
 // attaches to it. Whether it is the peer shows when it is heard there; until

@@ -105,7 +105,7 @@ func (x *dialPunch) heard(s *punchSocket, from netip.AddrPort, expected bool) {
 		return
 	}
 	x.node.wg.Go(func() {
-		wait, tried := lanHeadStart, x.lanTried
+		wait, tried := min(maxHeadStart, time.Since(x.lanBegun)), x.lanTried
 		if !expected {
 			wait, tried = reserveTime, nil
 		}
