@@ -34,6 +34,10 @@ func (n *Node) bootstrap() {
 	n.fill(ctx, n.sockets...)
 	cancel()
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		return // closed on the way
+	}
 	known := 0
 	for _, s := range n.sockets {
 		known += s.routes.table.Len()
@@ -43,7 +47,6 @@ func (n *Node) bootstrap() {
 	}
 	n.isReady = true
 	n.emit(Event{Kind: EventReady, Err: n.readyErr})
-	n.mu.Unlock()
 	close(n.ready)
 }
 
