@@ -42,7 +42,7 @@ const floors = `
 	6 cmd examples lab natlab
 
 	# Tools of this repository, which nothing imports but tests.
-	tool internal/vectors internal/testsum
+	tool internal/vectors internal/testsum internal/perturb
 `
 
 const (
