@@ -2,14 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 )
 
 // testTimeout is for one package; the longest takes a minute or two.
@@ -163,29 +161,5 @@ func cross(r *repo, t *tally) {
 			err = link.quiet()
 		}
 		t.check(target, err)
-	}
-}
-
-// fuzz gives every fuzz target a short round; WARREN_FUZZTIME sets how short.
-func fuzz(r *repo, t *tally) {
-	rounds := os.Getenv("WARREN_FUZZTIME")
-	if rounds == "" {
-		rounds = "10s"
-	}
-	if _, err := time.ParseDuration(rounds); err != nil {
-		t.check("WARREN_FUZZTIME", err)
-		return
-	}
-	targets, err := fuzzTargets(r)
-	if err == nil && len(targets) == 0 {
-		err = errors.New("there is none")
-	}
-	if err != nil {
-		t.check("fuzz targets", err)
-		return
-	}
-	for _, f := range targets {
-		c := command{dir: f.dir, args: []string{"go", "test", "-vet=off", "-run=^$", "-fuzz=^" + f.name + "$", "-fuzztime=" + rounds, "."}}
-		t.check(fmt.Sprintf("%s %s", r.rel(f.dir), f.name), c.quiet())
 	}
 }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// fuzz gives every fuzz target a short round; WARREN_FUZZTIME sets how short.
+func fuzz(r *repo, t *tally) {
+	rounds := os.Getenv("WARREN_FUZZTIME")
+	if rounds == "" {
+		rounds = "10s"
+	}
+	if _, err := time.ParseDuration(rounds); err != nil {
+		t.check("WARREN_FUZZTIME", err)
+		return
+	}
+	targets, err := fuzzTargets(r)
+	if err == nil && len(targets) == 0 {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		t.check("fuzz targets", err)
+		return
+	}
+	for _, f := range targets {
+		c := command{dir: f.dir, args: []string{"go", "test", "-vet=off", "-run=^$", "-fuzz=^" + f.name + "$", "-fuzztime=" + rounds, "."}}
+		err := c.quiet()
+		if err != nil && timeRanOut(err.Error()) {
+			err = nil
+		}
+		t.check(fmt.Sprintf("%s %s", r.rel(f.dir), f.name), err)
+	}
+}
+
+// ranOut is what the fuzzer says when its time is over and it takes that for a
+// failure, which before Go 1.27 it may (go.dev/issue/75804).
+var ranOut = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \(.*\)\n    context deadline exceeded\nFAIL$`)
+
+// timeRanOut reports whether a fuzz target has failed by nothing but the end of
+// its time. An input that fails is written to a file, and the fuzzer names it.
+func timeRanOut(said string) bool {
+	return ranOut.MatchString(said) && !strings.Contains(said, "Failing input")
+}
