@@ -34,12 +34,14 @@ func (l *limiter) allow(now time.Time, ip netip.Addr) bool {
 // take is allow, and returns how long it is until there is one left.
 func (l *limiter) take(now time.Time, ip netip.Addr) (wait time.Duration) {
 	b := l.bucket(ip)
-	if b == nil || b.AllowN(now, 1) {
+	if b == nil {
 		return 0
 	}
 	r := b.ReserveN(now, 1)
-	defer r.CancelAt(now)
-	return r.DelayFrom(now)
+	if wait = r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
 }
 
 // reserve takes one datagram off a source's bucket even if none is left, and

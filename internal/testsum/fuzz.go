@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -45,4 +47,41 @@ var ranOut = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \(.*\)\n    context dead
 // its time. An input that fails is written to a file, and the fuzzer names it.
 func timeRanOut(said string) bool {
 	return ranOut.MatchString(said) && !strings.Contains(said, "Failing input")
+}
+
+// A target is a fuzz target.
+type target struct {
+	dir, name string
+}
+
+var fuzzFunc = regexp.MustCompile(`^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
+
+// fuzzTargets finds the fuzz targets of all modules.
+func fuzzTargets(r *repo) ([]target, error) {
+	files, err := goFiles(r)
+	if err != nil {
+		return nil, err
+	}
+	var targets []target
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		path := filepath.Join(r.root, file)
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		lines := bufio.NewScanner(f)
+		for lines.Scan() {
+			if m := fuzzFunc.FindStringSubmatch(lines.Text()); m != nil {
+				targets = append(targets, target{filepath.Dir(path), m[1]})
+			}
+		}
+		f.Close()
+		if err := lines.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return targets, nil
 }
