@@ -269,8 +269,12 @@ type Result struct {
 	Initiator bool
 	// Tx and Rx are the keys for sending and receiving.
 	Tx, Rx [32]byte
+	// Secret is a third key, the same on both sides, for what goes on beside the
+	// stream. It is known to the two ends alone, as Tx and Rx are, while Hash can
+	// be computed from what is on the wire.
+	Secret [32]byte
 	// Hash is the handshake hash, the same on both sides and on no other
-	// connection.
+	// connection. It is public: an observer of both messages can compute it.
 	Hash [64]byte
 	// PublicKey and RemotePublicKey are the static keys.
 	PublicKey, RemotePublicKey PublicKey
@@ -287,8 +291,8 @@ func (hs *HandshakeState) Split() (Result, error) {
 		PublicKey:       hs.s.PublicKey(),
 		RemotePublicKey: hs.rs.key,
 	}
-	o1, o2 := hkdf(&hs.ck, nil)
-	r.Tx, r.Rx = [32]byte(o1[:32]), [32]byte(o2[:32])
+	o1, o2, o3 := hkdf3(&hs.ck, nil)
+	r.Tx, r.Rx, r.Secret = [32]byte(o1[:32]), [32]byte(o2[:32]), [32]byte(o3[:32])
 	if !hs.initiator {
 		r.Tx, r.Rx = r.Rx, r.Tx
 	}

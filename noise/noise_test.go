@@ -2,9 +2,13 @@ package noise
 
 import (
 	"bytes"
+	rfc5869 "crypto/hkdf"
 	"errors"
 	"fmt"
+	"hash"
 	"testing"
+
+	"golang.org/x/crypto/blake2b"
 
 	"github.com/warren-dht/warren/internal/sodium"
 	"github.com/warren-dht/warren/internal/vectors"
@@ -137,7 +141,21 @@ func TestPrimitiveVectors(t *testing.T) {
 		if !bytes.Equal(o1[:], e.Outputs[0]) || !bytes.Equal(o2[:], e.Outputs[1]) {
 			t.Errorf("HKDF(%x, %x) = %x, %x, want %x", e.ChainingKey, e.Input, o1, o2, e.Outputs)
 		}
+		// Noise section 4.3 is RFC 5869 without info.
+		_, _, o3 := hkdf3((*[64]byte)(e.ChainingKey), e.Input)
+		want, err := rfc5869.Key(newBLAKE2b, e.Input, e.ChainingKey, "", 3*hashSize)
+		if err != nil || !bytes.Equal(o3[:], want[2*hashSize:]) {
+			t.Errorf("third output of HKDF(%x, %x) = %x, want %x, %v", e.ChainingKey, e.Input, o3, want[2*hashSize:], err)
+		}
 	}
+}
+
+func newBLAKE2b() hash.Hash {
+	h, err := blake2b.New512(nil)
+	if err != nil {
+		panic(err)
+	}
+	return h
 }
 
 func patternOf(t testing.TB, name string) Pattern {
@@ -226,6 +244,9 @@ func checkResults(t *testing.T, i, r *HandshakeState, tx, rx, hash hx) {
 	}
 	if !bytes.Equal(ir.Tx[:], tx) || !bytes.Equal(ir.Rx[:], rx) || !bytes.Equal(ir.Hash[:], hash) {
 		t.Errorf("initiator has %x %x %x, want %x %x %x", ir.Tx, ir.Rx, ir.Hash, tx, rx, hash)
+	}
+	if ir.Secret != rr.Secret || ir.Secret == [32]byte{} || ir.Secret == ir.Tx || ir.Secret == ir.Rx || ir.Secret == [32]byte(ir.Hash[:32]) {
+		t.Errorf("secrets beside the stream: %x and %x", ir.Secret, rr.Secret)
 	}
 	if rr.Tx != ir.Rx || rr.Rx != ir.Tx || rr.Hash != ir.Hash || !ir.Initiator || rr.Initiator {
 		t.Errorf("responder has %+v", rr)

@@ -89,11 +89,23 @@ func (s *symmetricState) decryptAndHash(dst, ciphertext []byte) ([]byte, bool) {
 func hkdf(ck *[hashSize]byte, material []byte) (o1, o2 [hashSize]byte) {
 	prk := hmac(ck[:], material)
 	o1 = hmac(prk[:], []byte{1})
+	return o1, expand(&prk, &o1, 2)
+}
+
+// hkdf3 is HKDF with three outputs, of which the first two are hkdf's.
+func hkdf3(ck *[hashSize]byte, material []byte) (o1, o2, o3 [hashSize]byte) {
+	prk := hmac(ck[:], material)
+	o1 = hmac(prk[:], []byte{1})
+	o2 = expand(&prk, &o1, 2)
+	return o1, o2, expand(&prk, &o2, 3)
+}
+
+// expand is the n-th output of HKDF, which follows from the one before it.
+func expand(prk, before *[hashSize]byte, n byte) [hashSize]byte {
 	var in [hashSize + 1]byte
-	copy(in[:], o1[:])
-	in[hashSize] = 2
-	o2 = hmac(prk[:], in[:])
-	return o1, o2
+	copy(in[:], before[:])
+	in[hashSize] = n
+	return hmac(prk[:], in[:])
 }
 
 // hmac is HMAC-BLAKE2b-512 of RFC 2104, over short data and without leaving

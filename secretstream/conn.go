@@ -18,7 +18,12 @@
 // say to each other has to show its own end.
 //
 // Beside the stream, [Conn.Send] and [Conn.Receive] carry encrypted datagrams,
-// unordered and unreliable, if the raw stream does (udx.Stream).
+// unordered and unreliable, if the raw stream does (udx.Stream). The reference's
+// keys for them are not secret; see [DatagramKeys].
+//
+// The header binds a stream to its handshake but proves nothing: it consists of
+// what an observer of the handshake knows. The first message proves that the
+// peer holds the session's keys; see [Conn.WaitProof].
 //
 // A Conn starts no goroutine and holds no buffer while it waits for more than
 // the length of a small message.
@@ -53,7 +58,7 @@ const (
 )
 
 // Errors of a stream. Those of the raw stream are passed on as they are. All
-// but ErrTooLarge and ErrNoDatagrams are final.
+// but ErrTooLarge, ErrNoDatagrams and ErrInsecureDatagrams are final.
 var (
 	ErrHandshake   = errors.New("secretstream: handshake failed")
 	ErrHeader      = errors.New("secretstream: the peer's header does not belong to this handshake")
@@ -61,6 +66,9 @@ var (
 	ErrMessage     = errors.New("secretstream: message is not authentic")
 	ErrTooLarge    = errors.New("secretstream: message too large")
 	ErrNoDatagrams = errors.New("secretstream: the raw stream carries no datagrams")
+	// ErrInsecureDatagrams: no keys for datagrams were agreed on that only the
+	// two ends know. DatagramsInsecure uses the reference's.
+	ErrInsecureDatagrams = errors.New("secretstream: the peer has no secret keys for datagrams; use messages of the stream, or allow the insecure form by name")
 )
 
 // Config says how a stream behaves. The zero value is ready for use.
@@ -72,6 +80,13 @@ type Config struct {
 	KeepAlive time.Duration
 	// SkipEmpty hides empty messages from ReadMessage without KeepAlive.
 	SkipEmpty bool
+	// Prove sends an empty message right behind the header. It proves at once
+	// that this side holds the session's keys; see [Conn.WaitProof]. A peer that
+	// does not skip empty messages sees it as one.
+	Prove bool
+	// Datagrams chooses the keys of Send and Receive. Both sides must choose the
+	// same. Default: DatagramsRefused.
+	Datagrams DatagramKeys
 	// MaxMessage is the largest message that is accepted, in bytes; 0 means
 	// the constant MaxMessage. A peer can make the stream hold that much.
 	MaxMessage int
@@ -108,6 +123,8 @@ type Conn struct {
 	out       output
 	keepAlive keepAlive
 	datagrams atomic.Pointer[datagrams]
+	keys      DatagramKeys
+	secret    [32]byte // of the handshake; see noise.Result
 	closed    atomic.Bool
 }
 
@@ -118,6 +135,10 @@ var (
 	nsInitiator = sodium.Namespace("hyperswarm/secret-stream", 0)
 	nsResponder = sodium.Namespace("hyperswarm/secret-stream", 1)
 	nsSend      = sodium.Namespace("hyperswarm/secret-stream", 2)
+
+	// Ours, for the keys that come from the handshake's secret.
+	nsSecretInitiator = sodium.Namespace("warren/datagrams", 0)
+	nsSecretResponder = sodium.Namespace("warren/datagrams", 1)
 )
 
 // New starts the encrypted stream over raw with the outcome of a handshake that
@@ -141,6 +162,7 @@ func newConn(raw net.Conn, cfg Config) *Conn {
 // what the handshake has left to send.
 func (c *Conn) start(res noise.Result, cfg Config, unsent []byte) error {
 	c.initiator, c.hash = res.Initiator, res.Hash
+	c.keys, c.secret = cfg.Datagrams, res.Secret
 	c.public, c.remote = res.PublicKey, res.RemotePublicKey
 
 	var header [sodium.StreamHeaderSize]byte
@@ -155,6 +177,9 @@ func (c *Conn) start(res noise.Result, cfg Config, unsent []byte) error {
 	id := c.streamID(res.Initiator)
 	frame := appendPrefix(unsent, headerSize)
 	frame = append(append(frame, id[:]...), header[:]...)
+	if cfg.Prove {
+		frame = c.out.appendProof(frame)
+	}
 	if _, err := c.raw.Write(frame); err != nil {
 		c.raw.Close()
 		return fmt.Errorf("secretstream: sending the header: %w", err)
@@ -191,8 +216,8 @@ func (c *Conn) PublicKey() noise.PublicKey { return c.public }
 func (c *Conn) RemotePublicKey() noise.PublicKey { return c.remote }
 
 // HandshakeHash returns the hash of the handshake, which is the same on both
-// sides and different for every connection: signing it proves to be the one at
-// its other end.
+// sides and different for every connection. A signature of it is bound to this
+// connection. The hash is not secret: an observer of the handshake can compute it.
 func (c *Conn) HandshakeHash() [64]byte { return c.hash }
 
 // BytesRead counts what the peer's messages took on the raw stream, the lengths

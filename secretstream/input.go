@@ -26,6 +26,7 @@ type input struct {
 	maxFrame  int
 	skipEmpty atomic.Bool
 	bytes     atomic.Uint64 // of data frames
+	proven    atomic.Bool   // a message was opened
 
 	// key and id are set before the first read and valid until the header is
 	// read.
@@ -35,6 +36,7 @@ type input struct {
 	turn    *semaphore.Weighted // guards what follows; held while waiting for raw
 	err     error               // final
 	started bool                // the header was read
+	held    bool                // the current message was opened by WaitProof, and nobody has read of it
 	pull    sodium.Pull
 
 	// The bytes received and not consumed are buf.b[lo:hi]:
@@ -72,6 +74,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 			return 0, err
 		}
 	}
+	c.in.held = false
 	for {
 		m := copy(p[n:], c.in.plain)
 		c.in.plain = c.in.plain[m:]
@@ -111,7 +114,7 @@ func (c *Conn) ReadMessage() ([]byte, error) {
 		}
 	}
 	m := c.in.plain
-	c.in.plain = nil
+	c.in.plain, c.in.held = nil, false
 	return m, nil
 }
 
@@ -165,9 +168,9 @@ func (c *Conn) step(f func(*input) error) error {
 	return err
 }
 
-// WaitPeer waits until the peer's header has come, which proves that the peer
-// holds the keys of the handshake and that the raw stream leads to it. It heeds
-// the read deadline, and takes nothing of what follows the header.
+// WaitPeer waits until the peer's header has come. That does not prove who sent
+// it: an observer of the handshake can make it, too. It heeds the read deadline,
+// and takes nothing of what follows the header.
 func (c *Conn) WaitPeer() error {
 	c.in.turn.Acquire(context.Background(), 1)
 	defer c.in.turn.Release(1)
@@ -175,6 +178,36 @@ func (c *Conn) WaitPeer() error {
 		return net.ErrClosed
 	}
 	return c.step((*input).header)
+}
+
+// WaitProof waits until the first message of the peer has been opened. It proves
+// that the other end holds the session's keys, and so the secret key of
+// RemotePublicKey. The message is not lost: the next read returns it. A peer
+// with Config.Prove sends an empty one at once; others may say nothing before
+// their first keep-alive. WaitProof heeds the read deadline.
+func (c *Conn) WaitProof() error {
+	c.in.turn.Acquire(context.Background(), 1)
+	defer c.in.turn.Release(1)
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	return c.step((*input).proof)
+}
+
+// Proven reports whether a message of the peer has been opened; see WaitProof.
+func (c *Conn) Proven() bool { return c.in.proven.Load() }
+
+// proof opens the peer's first message unless that is done.
+func (in *input) proof() error {
+	if in.proven.Load() {
+		return nil
+	}
+	if err := in.message(); err != nil {
+		return err
+	}
+	in.held = true
+	in.rest()
+	return nil
 }
 
 // header reads the peer's header unless that is done.
@@ -196,8 +229,13 @@ func (in *input) header() error {
 	return nil
 }
 
-// message reads and opens the next message.
+// message makes the next message the current one: that which was held, or one
+// that it reads and opens.
 func (in *input) message() error {
+	if in.held {
+		in.held = false
+		return nil
+	}
 	if err := in.header(); err != nil {
 		return err
 	}
@@ -209,6 +247,7 @@ func (in *input) message() error {
 	if _, ok := in.pull.OpenInPlace(in.buf.b, off, n); !ok {
 		return ErrMessage
 	}
+	in.proven.Store(true)
 	in.plain = in.buf.b[off+1:][:n-sodium.StreamOverhead]
 	return nil
 }

@@ -46,6 +46,15 @@ func (o *output) begin(size int) batch {
 	return batch{buf: borrow(size), end: headroom, start: o.push}
 }
 
+// appendProof appends the frame of an empty message to b.
+func (o *output) appendProof(b []byte) []byte {
+	f := o.begin(frameOverhead)
+	defer f.buf.giveBack()
+	o.add(&f, nil)
+	o.bytes.Add(frameOverhead)
+	return append(b, f.buf.b[headroom:f.end]...)
+}
+
 func (b *batch) fits(n int) bool { return b.end+n+frameOverhead <= len(b.buf.b) }
 
 // add seals a message into the batch, where it fits.

@@ -177,8 +177,8 @@ func shaken(t testing.TB, a, b net.Conn, ca, cb Config) (client, server *Conn) {
 // results makes up the outcome of a handshake, for both sides.
 func results() (initiator, responder noise.Result) {
 	a, b := noise.KeyPairFromSeed([32]byte{1}), noise.KeyPairFromSeed([32]byte{2})
-	initiator = noise.Result{Initiator: true, Tx: [32]byte{3}, Rx: [32]byte{4}, Hash: [64]byte{5}, PublicKey: a.Public, RemotePublicKey: b.Public}
-	responder = noise.Result{Tx: [32]byte{4}, Rx: [32]byte{3}, Hash: [64]byte{5}, PublicKey: b.Public, RemotePublicKey: a.Public}
+	initiator = noise.Result{Initiator: true, Tx: [32]byte{3}, Rx: [32]byte{4}, Secret: [32]byte{6}, Hash: [64]byte{5}, PublicKey: a.Public, RemotePublicKey: b.Public}
+	responder = noise.Result{Tx: [32]byte{4}, Rx: [32]byte{3}, Secret: [32]byte{6}, Hash: [64]byte{5}, PublicKey: b.Public, RemotePublicKey: a.Public}
 	return initiator, responder
 }
 
