@@ -32,7 +32,7 @@ func (c *Conn) NextPath(ctx context.Context, p Path) (Path, error) {
 	l := c.link
 	for {
 		l.mu.Lock()
-		now := l.path
+		now := l.core.current.path()
 		if l.moved == nil {
 			l.moved = make(chan struct{})
 		}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
-	"github.com/warren-dht/warren/internal/sodium"
 	"github.com/warren-dht/warren/nat"
 	"github.com/warren-dht/warren/noise"
 	"github.com/warren-dht/warren/udp"
@@ -43,6 +42,12 @@ type DialConfig struct {
 	// this one while it lasts, without a relay or a punch, if the peer wants
 	// that too.
 	ReusableSocket bool
+
+	// InsecureDatagrams lets Conn.Send and Conn.Receive use the reference's keys
+	// with a peer that has no secret ones; see
+	// [secretstream.DatagramsInsecure] for what that gives away. Without it they
+	// fail with such a peer.
+	InsecureDatagrams bool
 
 	// noRelay ignores the blind relay that the peer names, as when the peer is
 	// a blind relay itself: each could name another.
@@ -131,10 +136,11 @@ type dial struct {
 	lanTried chan struct{} // closed when the local network was tried; nil: it is not
 	lanBegun time.Time
 
-	mu     sync.Mutex
-	early  *earlyPacket // a packet of the server that overtook its answer
-	answer *dialAnswer
-	report ConnectError
+	mu      sync.Mutex
+	early   *earlyPacket // a packet of the server that overtook its answer
+	answer  *dialAnswer
+	puncher *puncher // nil: none yet
+	report  ConnectError
 }
 
 type earlyPacket struct {
@@ -185,7 +191,7 @@ func (d *dial) introduce() (err error) {
 	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
 	p := noisePayload{
 		version: payloadVersion, secretStream: 1,
-		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, pathOnly: d.cfg.pathOnly, reusable: d.cfg.ReusableSocket},
+		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, proves: true, pathOnly: d.cfg.pathOnly, reusable: d.cfg.ReusableSocket},
 	}
 	if open, ok := n.openAddr(); ok {
 		d.open = true
@@ -225,7 +231,24 @@ func (d *dial) arrived(_ *udx.Stream, conn udp.Conn, from netip.AddrPort) bool {
 	if answer == nil {
 		return true
 	}
-	return d.link.arrived(conn, from, d.node.kindOf(conn, from))
+	how := arrived
+	if d.expects(answer, from.Addr()) {
+		how = expected
+	}
+	return d.link.offer(candidate{socketPath{conn, from}, d.node.kindOf(conn, from)}, how)
+}
+
+// expects reports whether the server may be at that host: where its relay sees
+// it, where it is open, where it was punched at, or in our own network.
+func (d *dial) expects(a *dialAnswer, host netip.Addr) bool {
+	if host == a.server.Addr() || isPrivate(host) ||
+		slices.ContainsFunc(a.payload.addresses4, func(x netip.AddrPort) bool { return x.Addr() == host }) {
+		return true
+	}
+	d.mu.Lock()
+	p := d.puncher
+	d.mu.Unlock()
+	return p != nil && p.knowsHost(host)
 }
 
 // handshakeStagger is how long the nodes asked may take before another one is
@@ -318,7 +341,7 @@ func (d *dial) handshake() (*dialAnswer, error) {
 	wg.Wait()
 	select {
 	case a := <-answers:
-		d.link.setRemote(a.payload.udx, a.rtt)
+		d.link.setRemote(a.payload.udx, &a.result, a.rtt)
 		d.mu.Lock()
 		d.answer = a
 		d.report.Answered = true
@@ -436,7 +459,7 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn)
 	if a.result, err = state.Split(); err != nil {
 		return nil, ErrHandshakeInvalid
 	}
-	a.seal = newPunchSeal(sodium.KeyedSum256(a.result.Hash[:], nsPeerHolepunch[:]))
+	a.seal = newPunchSeal(&a.result, a.payload.udx.proves)
 	a.prune()
 	return a, nil
 }

@@ -129,7 +129,7 @@ func (d *dial) connect(a *dialAnswer) (*Conn, error) {
 		}
 	}
 	ways.settle()
-	c, err := d.link.establish(ctx, a.result, d.cfg.KeepAlive)
+	c, err := d.link.establish(ctx, a.result, streamOptions{keepAlive: d.cfg.KeepAlive, insecureDatagrams: d.cfg.InsecureDatagrams})
 	if err != nil && d.ctx.Err() == nil {
 		if p, ok := d.link.current(); ok && ctx.Err() == nil {
 			d.tried(p.Kind, p.Remote, err)

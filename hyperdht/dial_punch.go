@@ -27,6 +27,9 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 	}
 	defer p.close()
 	x.puncher = p
+	d.mu.Lock()
+	d.puncher = p
+	d.mu.Unlock()
 	p.proven = d.link.direct
 	p.expect(a.server.Addr())
 	info := a.payload.holepunch
@@ -38,7 +41,7 @@ func (d *dial) tryPunch(ctx context.Context, a *dialAnswer) error {
 		}
 	}
 	err = x.run(ctx)
-	if conn, ok := d.link.currentConn(); ok {
+	if conn := d.link.candidate().conn; conn != nil {
 		d.link.own(conn) // the server may have been first
 	}
 	report := p.report()

@@ -7,7 +7,7 @@ import (
 )
 
 // knocks are when peers are told of a new address of ours, after the network
-// has changed: they follow when they have heard nothing from the old one for
+// has changed: they challenge it when they have heard nothing from the old one for
 // migrateAfter.
 var knocks = [...]time.Duration{migrateAfter + 100*time.Millisecond, time.Second, 2 * time.Second}
 
@@ -43,18 +43,5 @@ func (n *Node) followNetwork() {
 				}
 			}))
 		}
-	}
-}
-
-// knock lets the peer hear from us on the present path.
-func (l *link) knock() {
-	l.mu.Lock()
-	conn, p, id, established := l.conn, l.path, l.remoteID, l.established
-	if p.Kind == PathRelayed && l.relay != nil {
-		id = l.relay.id
-	}
-	l.mu.Unlock()
-	if established {
-		l.raw.Knock(conn, id, p.Remote)
 	}
 }

@@ -292,13 +292,13 @@ func TestPeerThatProvesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		link.setRemote(&udxInfo{id: mute.ID()}, 0)
+		link.setRemote(&udxInfo{id: mute.ID()}, nil, 0)
 		mute.Connect(b.rpc.Conn(), link.raw.ID(), a.rpc.PublicAddr(), udx.ConnectOptions{})
 		if !link.attach(a.rpc.Conn(), b.rpc.PublicAddr(), PathDirect) {
 			t.Fatal("not attached")
 		}
 		start := time.Now()
-		if _, err = link.establish(context.Background(), noise.Result{}, 0); !errors.Is(err, ErrPathLost) {
+		if _, err = link.establish(context.Background(), noise.Result{}, streamOptions{}); !errors.Is(err, ErrPathLost) {
 			t.Errorf("established: %v", err)
 		}
 		if took := time.Since(start); took > provingTime {

@@ -2,22 +2,19 @@ package hyperdht
 
 import (
 	"cmp"
-	"context"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/warren-dht/warren/noise"
-	"github.com/warren-dht/warren/secretstream"
 	"github.com/warren-dht/warren/udp"
 	"github.com/warren-dht/warren/udx"
 )
 
 // A link is a raw stream and the path that it takes, at either end of a
-// connection. Several ways to the peer are tried at once; each that finds one
-// calls attach, and the link decides whether to take it: the first one, and
-// later a better one if the peer was not heard yet or is behind a relay.
+// connection. Procedures that find a candidate attach it, readers report packets
+// from elsewhere; the link's pathCore decides, and the link does what it says.
 //
 // Safe for concurrent use.
 type link struct {
@@ -26,36 +23,36 @@ type link struct {
 
 	attached chan struct{} // closed when there is a path
 
-	mu          sync.Mutex
-	remoteID    uint32
-	path        Path
-	conn        udp.Conn
-	moves       int           // how often the path has changed
-	moved       chan struct{} // closed when the path changes; nil: nobody waits
-	established bool          // the peer was heard, and proved to hold its key
-	rtt         time.Duration // of our handshake; 0: it was the peer's
-	begun       time.Time     // when the handshake was done on our side
-	sockets     []*punchSocket
-	ended       bool
+	mu       sync.Mutex
+	core     pathCore
+	seal     *pathSeal // of challenges; nil: not known yet, or the peer cannot
+	remoteID uint32
+	moved    chan struct{} // closed when the path changes; nil: nobody waits
+	rtt      time.Duration // of our handshake; 0: it was the peer's
+	begun    time.Time     // when the handshake was done on our side
+	sockets  []*punchSocket
+	timer    *time.Timer // calls tick; nil: never needed so far
+	ended    bool
 
-	relay                  *relayLeg     // nil: none
-	peerKeepsRelay         bool          // it can fall back to the relay, as we can
-	opening                time.Duration // to wait before the first word
-	back                   *wayBack      // nil: we cannot dial the peer again
-	rejoining              bool
-	rejoinedAt             time.Time // when that was last over
-	upgradedAt, fellBackAt time.Time
-	onEnd                  []func()
+	relay      *relayLeg     // nil: none
+	opening    time.Duration // to wait before the first word
+	back       *wayBack      // nil: we cannot dial the peer again
+	rejoining  bool
+	rejoinedAt time.Time // when that was last over
+	onEnd      []func()
 }
 
 // newLink makes a link with a new raw stream, whose Accept hook is accept.
 func (n *Node) newLink(accept func(*udx.Stream, udp.Conn, netip.AddrPort) bool) (*link, error) {
 	l := &link{node: n, attached: make(chan struct{})}
-	raw, err := n.mux.NewStream(udx.StreamConfig{Accept: accept, OnEnd: l.end})
+	l.core.nonce = newPathNonce
+	raw, err := n.mux.NewStream(udx.StreamConfig{Accept: accept, Probe: l.probed, OnEnd: l.end})
 	if err != nil {
 		return nil, err
 	}
+	l.mu.Lock() // probed may have come before
 	l.raw = raw
+	l.mu.Unlock()
 	n.links.add(l)
 	return l, nil
 }
@@ -67,6 +64,9 @@ func (l *link) end() {
 	l.ended = true
 	sockets, relay, hooks := l.sockets, l.relay, l.onEnd
 	l.sockets, l.relay, l.onEnd = nil, nil, nil
+	if l.timer != nil {
+		l.timer.Stop()
+	}
 	l.mu.Unlock()
 	for _, s := range sockets {
 		s.drop()
@@ -92,62 +92,190 @@ func (l *link) atEnd(f func()) {
 	}
 }
 
-// setRemote tells the link what the peer says about its stream, and how long the
-// handshake took if it was ours. That must be known before the first attach.
-func (l *link) setRemote(u *udxInfo, rtt time.Duration) {
+// setRemote tells the link what the peer says about its stream, the outcome of
+// the handshake, and how long that took if it was ours. It comes before the
+// first attach.
+func (l *link) setRemote(u *udxInfo, res *noise.Result, rtt time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.remoteID, l.peerKeepsRelay = u.id, u.keepsRelay
+	l.remoteID = u.id
+	l.core.keepsRelay, l.core.proves = u.keepsRelay, u.proves
+	if u.proves {
+		l.seal = newPathSeal(res)
+	}
 	l.rtt, l.begun = rtt, time.Now()
 }
 
 // current is the path that the stream takes now; ok is false before the first
 // attach.
 func (l *link) current() (p Path, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.path, l.conn != nil
+	c := l.candidate()
+	if c.conn == nil {
+		return p, false
+	}
+	return c.path(), true
 }
 
-// reserveTime is how long a path may take to bring a sign of the peer before
-// another one that was found meanwhile is tried instead. A peer takes the first
-// path on which it hears us and may let go of the others, so trying the next
-// one too soon can lose both.
-const reserveTime = 400 * time.Millisecond
-
-// attach offers a path to the link and reports whether it is taken. Called from
-// procedures and from readers, without locks.
-func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool {
+// candidate is the path that the stream takes now, with its socket.
+func (l *link) candidate() candidate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := Path{Kind: kind, Local: conn.LocalAddr(), Remote: remote}
-	switch {
-	case kind == PathPunched && !l.hold(conn):
+	return l.core.current
+}
+
+// path is how users see a candidate.
+func (c candidate) path() Path { return Path{c.kind, c.conn.LocalAddr(), c.remote} }
+
+// sighting is what the stream knows of the peer's packets.
+func (l *link) sighting() (s sighting) {
+	s.last.conn, s.last.remote = l.raw.LastPath()
+	s.silence = l.raw.SinceReceived()
+	return s
+}
+
+// attach offers a path to the link and reports whether it is of use. Called from
+// procedures and from readers, without locks.
+func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool {
+	return l.offer(candidate{socketPath{conn, remote}, kind}, offered)
+}
+
+// offer gives the core a candidate. It reports whether a packet that came from
+// there may be processed, or our own candidate is of use.
+func (l *link) offer(c candidate, how offer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	challenged := l.core.established && l.core.proves
+	if l.raw == nil || c.socketPath != l.core.current.socketPath && !challenged && c.kind == PathPunched && !l.hold(c.conn) {
 		return false
-	case l.conn == nil:
-		// A server goes by what a datagram says that anybody may have sent.
-		opts := udx.ConnectOptions{RTT: cmp.Or(l.rtt, defaultRTT), Unproven: l.rtt == 0}
-		if l.raw.Connect(conn, l.remoteID, remote, opts) != nil {
-			return false
-		}
-		l.take(p, conn)
-		close(l.attached)
-		return true
-	case l.conn == conn && l.path.Remote == remote:
-		return true
-	case l.path.Kind == PathRelayed && kind != PathRelayed:
-		return l.upgrade(p, conn)
-	case !l.established && kind != PathRelayed:
-		time.AfterFunc(reserveTime, func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if !l.established {
-				l.change(p, conn)
-			}
-		})
-		return true
 	}
-	return false
+	s := l.core.offer(time.Now(), c, how, l.sighting())
+	l.apply(s)
+	return s.process || how == offered && len(s.challenges) > 0
+}
+
+// probed is the stream's Probe hook: it takes sealed messages.
+func (l *link) probed(_ *udx.Stream, conn udp.Conn, from netip.AddrPort, payload []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seal == nil || l.raw == nil || l.ended {
+		return false
+	}
+	kind, nonce, ok := l.seal.open(payload)
+	if !ok {
+		return false
+	}
+	p := socketPath{conn, from}
+	switch kind {
+	case pathChallenge:
+		if !l.core.answers(p) {
+			return false // the Accept hook hears of the path
+		}
+		l.raw.Knock(conn, l.idOn(p), from, l.seal.seal(pathAnswer, nonce))
+	case pathAnswer:
+		l.answered(p, nonce)
+	}
+	return true
+}
+
+// answered gives the core an answer. The lock is held.
+func (l *link) answered(from socketPath, nonce [8]byte) {
+	if s := l.node.sockets.find(from.conn); s != nil && from != l.core.current.socketPath && !l.hold(from.conn) {
+		return // the socket has just been closed
+	}
+	l.apply(l.core.answered(time.Now(), from, nonce, l.sighting()))
+	if l.core.established && l.core.moves > 1 {
+		l.node.wg.Go(l.node.mind)
+	}
+}
+
+// tick gives the core the time and what was seen of the peer.
+func (l *link) tick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	seen := l.sighting()
+	seen.inFlight = l.raw.Stats().InFlight
+	l.apply(l.core.tick(time.Now(), seen))
+}
+
+// defaultRTT is the guess of a round trip when nothing is known.
+const defaultRTT = 200 * time.Millisecond
+
+// What may be sent to an address that was not shown to be the peer's, beyond
+// three times what came from there. To a client, which may be anybody, that is
+// less than three times its handshake. A server has answered our handshake; what
+// we send it in the first round trip is a congestion window.
+const (
+	clientLimit = 300
+	serverLimit = 16 << 10
+)
+
+// apply does what the core has decided. The lock is held.
+func (l *link) apply(s pathStep) {
+	c := &l.core
+	switch {
+	case s.validated:
+		l.raw.LimitPath(0)
+	case s.take && l.rtt == 0:
+		l.raw.LimitPath(clientLimit)
+	case s.take:
+		l.raw.LimitPath(serverLimit)
+	}
+	if s.take {
+		l.take()
+	}
+	if s.upgraded {
+		l.node.stats.upgrades.Add(1)
+	}
+	if s.fellBack {
+		l.node.stats.fallbacks.Add(1)
+	}
+	for _, x := range s.challenges {
+		l.raw.Knock(x.conn, l.idOn(x.socketPath), x.remote, l.seal.seal(pathChallenge, x.nonce))
+	}
+	if s.nudge {
+		l.raw.SendMessage(nil)
+	}
+	if s.dropRelay && l.relay != nil {
+		l.relay.close() // watchRelay does the rest
+	}
+	if at := c.deadline(); at.IsZero() || l.ended {
+		return
+	} else if wait := time.Until(at); l.timer == nil {
+		l.timer = time.AfterFunc(wait, l.tick)
+	} else {
+		l.timer.Reset(wait)
+	}
+}
+
+// take moves the stream to the core's current path. The lock is held.
+func (l *link) take() {
+	c := l.core.current
+	if l.core.moves == 1 {
+		opts := udx.ConnectOptions{RTT: cmp.Or(l.rtt, defaultRTT), Unproven: l.rtt == 0}
+		if c.kind == PathRelayed {
+			opts = udx.ConnectOptions{}
+		}
+		l.raw.Connect(c.conn, l.idOn(c.socketPath), c.remote, opts) // fails only when the stream is over
+		close(l.attached)
+	} else {
+		l.raw.ChangeRemote(c.conn, l.idOn(c.socketPath), c.remote)
+	}
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
+}
+
+// idOn is the stream id to be used on a path: the relay has one of its own. The
+// lock is held.
+func (l *link) idOn(p socketPath) uint32 {
+	if l.relay != nil && p == l.core.relay {
+		return l.relay.id
+	}
+	return l.remoteID
 }
 
 // direct reports whether the peer has proved itself and was last heard on the
@@ -155,76 +283,14 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 func (l *link) direct() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.established || l.path.Kind == PathRelayed {
-		return false
-	}
-	conn, from := l.raw.LastPath()
-	return conn == l.conn && from == l.path.Remote
+	return l.core.established && l.core.current.kind != PathRelayed && l.sighting().last == l.core.current.socketPath
 }
 
-// defaultRTT is the guess of a round trip when nothing is known.
-const defaultRTT = 200 * time.Millisecond
-
-// change moves the stream to another path. The lock is held.
-func (l *link) change(p Path, conn udp.Conn) bool {
-	if _, err := l.raw.ChangeRemote(conn, l.remoteID, p.Remote); err != nil {
-		return false
-	}
-	l.take(p, conn)
-	return true
-}
-
-// currentConn is the socket that the stream uses now.
-func (l *link) currentConn() (udp.Conn, bool) {
+// roams reports whether the peer has been followed to another path.
+func (l *link) roams() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.conn, l.conn != nil
-}
-
-// migrateAfter is how long the stream's path must have been silent before a
-// packet from elsewhere moves an established stream there.
-const migrateAfter = 500 * time.Millisecond
-
-// arrived takes a packet that came on a path that the stream did not have yet,
-// for the stream's Accept hook: whoever sent it knows the stream's id, which
-// only the peer was told, under encryption.
-func (l *link) arrived(conn udp.Conn, from netip.AddrPort, kind PathKind) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := Path{Kind: kind, Local: conn.LocalAddr(), Remote: from}
-	switch {
-	case l.relay != nil && l.relay.carries(conn, from):
-		return true
-	case l.established && l.path.Kind != PathRelayed && l.raw.SinceReceived() < migrateAfter:
-		return false
-	case kind == PathPunched && !l.hold(conn):
-		return false
-	case l.conn == nil:
-		if l.raw.Connect(conn, l.remoteID, from, udx.ConnectOptions{RTT: cmp.Or(l.rtt, time.Since(l.begun))}) == nil {
-			l.take(p, conn)
-			close(l.attached)
-		}
-		return true
-	case l.path.Kind == PathRelayed:
-		l.upgrade(p, conn)
-		return true
-	case !l.established:
-		l.change(p, conn)
-		return true
-	}
-	// The peer's address has changed.
-	p.Kind = l.path.Kind
-	return l.change(p, conn)
-}
-
-// take notes the path that the stream has now. The lock is held.
-func (l *link) take(p Path, conn udp.Conn) {
-	l.path, l.conn = p, conn
-	l.moves++
-	if l.moved != nil {
-		close(l.moved)
-		l.moved = nil
-	}
+	return l.core.established && l.core.moves > 1
 }
 
 // hold keeps an extra socket open until the stream is over, whatever becomes of
@@ -256,53 +322,13 @@ func (l *link) own(conn udp.Conn) {
 	l.hold(conn)
 }
 
-// provingTime is how long a peer may take to be heard on the path that was
-// chosen: UDX gives up a stream whose first packet is unacknowledged after 13 s.
-// One that acknowledges and says nothing would else keep us waiting for ever.
-const provingTime = 13 * time.Second
-
-// establish starts the encrypted stream on the link as soon as there is a path,
-// and waits until the peer was heard on it. If it fails the raw stream is
-// destroyed.
-func (l *link) establish(ctx context.Context, res noise.Result, keepAlive time.Duration) (*Conn, error) {
-	select {
-	case <-l.attached:
-	case <-ctx.Done():
-		l.raw.Destroy(nil)
-		return nil, context.Cause(ctx)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, provingTime, ErrPathLost)
-	defer cancel()
+// knock lets the peer hear from us on the present path.
+func (l *link) knock() {
 	l.mu.Lock()
-	opening := l.opening
+	c, established := l.core.current, l.core.established
+	id := l.idOn(c.socketPath)
 	l.mu.Unlock()
-	if opening > 0 {
-		select {
-		case <-time.After(opening):
-		case <-ctx.Done():
-		}
+	if established {
+		l.raw.Knock(c.conn, id, c.remote, nil)
 	}
-	sec, err := secretstream.New(l.raw, res, secretstream.Config{KeepAlive: keepAlive, SkipEmpty: true})
-	if err != nil {
-		l.raw.Destroy(nil)
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { l.raw.Destroy(nil) })
-	err = sec.WaitPeer()
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		l.raw.Destroy(nil)
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, err
-	}
-	l.mu.Lock()
-	l.established = true
-	conn := l.conn
-	l.mu.Unlock()
-	l.own(conn)
-	return &Conn{Conn: sec, link: l}, nil
 }

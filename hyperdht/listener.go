@@ -47,6 +47,18 @@ type ListenConfig struct {
 	// ReusableSocket lets the next connections of a peer use the path of its
 	// first one while it lasts, if the peer wants that too.
 	ReusableSocket bool
+	// AcceptUnproven delivers a connection of a peer that has not proved its key
+	// yet. Only a peer that cannot prove itself at once (the reference) is
+	// delivered so: its first message, or its keep-alive after 5 s, proves it. By
+	// default Accept waits for that, up to 13 s, which delays protocols in which
+	// the server speaks first. With AcceptUnproven, whoever has recorded a
+	// handshake of the peer may be at the other end; see Conn.Proven.
+	AcceptUnproven bool
+	// InsecureDatagrams lets Conn.Send and Conn.Receive use the reference's keys
+	// with a peer that has no secret ones; see
+	// [secretstream.DatagramsInsecure] for what that gives away. Without it they
+	// fail with such a peer.
+	InsecureDatagrams bool
 	// Unannounced does not announce the key: only who knows this node's address
 	// or one of the nodes it told can connect.
 	Unannounced bool
@@ -207,8 +219,10 @@ func (l *Listener) announce(ctx context.Context) error {
 	return context.Cause(l.ctx)
 }
 
-// Accept returns the next connection whose peer has proved its key. It returns
-// net.ErrClosed after Close.
+// Accept returns the next connection whose peer has proved its key: its first
+// message was opened with the session's keys. (See
+// [ListenConfig].AcceptUnproven for the exception.) It returns net.ErrClosed
+// after Close.
 func (l *Listener) Accept() (net.Conn, error) {
 	c, err := l.AcceptConn(context.Background())
 	if err != nil {

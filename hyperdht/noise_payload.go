@@ -72,8 +72,12 @@ type udxInfo struct {
 	// another handshake, pathOnly that the client makes this one for nothing
 	// else. Bits of ours, too.
 	follows, pathOnly bool
-	id                uint32
-	seq               uint32
+	// proves says that the sender's first message follows its header at once, that
+	// its datagrams and punch messages are sealed with the session's secret, and
+	// that it answers path challenges. A bit of ours.
+	proves bool
+	id     uint32
+	seq    uint32
 }
 
 type relayThroughInfo struct {
@@ -94,6 +98,7 @@ const (
 	udxKeepsRelay     = 2
 	udxFollows        = 4
 	udxPathOnly       = 8
+	udxProves         = 16
 )
 
 func (p *noisePayload) append(b []byte) []byte {
@@ -141,6 +146,9 @@ func (p *noisePayload) append(b []byte) []byte {
 		}
 		if u.pathOnly {
 			features |= udxPathOnly
+		}
+		if u.proves {
+			features |= udxProves
 		}
 		b = compact.AppendUint(b, 1)
 		b = compact.AppendUint(b, features)
@@ -204,6 +212,7 @@ func parseNoisePayload(b []byte) (p noisePayload, err error) {
 			keepsRelay: features&udxKeepsRelay != 0,
 			follows:    features&udxFollows != 0,
 			pathOnly:   features&udxPathOnly != 0,
+			proves:     features&udxProves != 0,
 			id:         uint32(r.Uint()),
 			seq:        uint32(r.Uint()),
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/warren-dht/warren/compact"
 	"github.com/warren-dht/warren/internal/sodium"
 	"github.com/warren-dht/warren/nat"
+	"github.com/warren-dht/warren/noise"
 )
 
 // A punchPayload is what the two ends of a punch tell each other, sealed with a
@@ -108,7 +109,10 @@ func copy32(b *[32]byte) *[32]byte {
 }
 
 // A punchSeal encrypts the punch payloads of one handshake (spec §3.6). Both
-// directions use the same key, each message a random nonce in front.
+// directions use the same key, each message a random nonce in front. The
+// reference's key comes from the handshake's hash: the nodes that forward the
+// handshake know it, and can read and write what they forward. Two peers that
+// prove themselves take the handshake's secret instead.
 type punchSeal struct {
 	key         [32]byte // both ends have it
 	localSecret [32]byte // ours alone; makes the tokens
@@ -116,8 +120,11 @@ type punchSeal struct {
 
 const nonceSize = 24
 
-func newPunchSeal(key [32]byte) *punchSeal {
-	s := &punchSeal{key: key}
+func newPunchSeal(res *noise.Result, proves bool) *punchSeal {
+	s := &punchSeal{key: sodium.KeyedSum256(res.Hash[:], nsPeerHolepunch[:])}
+	if proves {
+		s.key = sodium.KeyedSum256(res.Secret[:], nsPeerHolepunch[:])
+	}
 	rand.Read(s.localSecret[:])
 	return s
 }

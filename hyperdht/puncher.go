@@ -199,6 +199,13 @@ func (p *puncher) expect(host netip.Addr) {
 	}
 }
 
+// knowsHost is expects without the lock.
+func (p *puncher) knowsHost(host netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.expects(host)
+}
+
 // expects reports whether the peer is known to be at a host. The lock is held.
 func (p *puncher) expects(host netip.Addr) bool {
 	return slices.Contains(p.hosts, host) || slices.ContainsFunc(p.remote.addrs, func(a remoteAddr) bool { return a.addr.Addr() == host })

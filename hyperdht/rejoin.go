@@ -4,8 +4,6 @@ import (
 	"context"
 	"io"
 	"time"
-
-	"github.com/warren-dht/warren/udp"
 )
 
 // Times of looking for a peer that was lost.
@@ -44,19 +42,15 @@ func (n *Node) mindPaths() {
 	tick := time.NewTicker(rejoinTick)
 	defer tick.Stop()
 	slots := make(chan struct{}, maxRejoins)
-	var elsewhere map[*link]Path // where peers were heard last, if not on their streams' paths
 	for {
 		select {
 		case <-tick.C:
 		case <-n.ctx.Done():
 			return
 		}
-		minded, was := n.links.minded(), elsewhere
-		elsewhere = make(map[*link]Path)
+		minded := n.links.minded()
 		for _, l := range minded {
-			if p, ok := l.followBack(was[l]); ok {
-				elsewhere[l] = p
-			}
+			l.tick()
 			if len(slots) < maxRejoins && l.lost() {
 				slots <- struct{}{}
 				n.wg.Go(func() {
@@ -89,36 +83,6 @@ func (s *links) minded() (out []*link) {
 		}
 	}
 	return out
-}
-
-// roams reports whether the peer has been followed to another path.
-func (l *link) roams() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.established && l.moves > 1
-}
-
-// followBack follows a peer that has come back to a path that the stream had
-// before: the Accept hook is not asked about those again. It is taken for back
-// when the last packet came that way at two looks: was is what the one before
-// returned. Where a blind relay has ever been in play that is watchRelay's to
-// decide.
-func (l *link) followBack(was Path) (elsewhere Path, ok bool) {
-	conn, from := l.raw.LastPath()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended || !l.established || conn == nil || l.relay != nil || !l.upgradedAt.IsZero() ||
-		conn == l.conn && from == l.path.Remote {
-		return Path{}, false
-	}
-	p := Path{Kind: l.path.Kind, Local: conn.LocalAddr(), Remote: from}
-	if p != was {
-		return p, true
-	}
-	if l.node.sockets.find(conn) == nil || l.hold(conn) {
-		l.change(p, conn)
-	}
-	return Path{}, false
 }
 
 // A wayBack is how to dial the peer of a link again.
@@ -194,35 +158,39 @@ func (l *link) rejoin() {
 		return
 	}
 	defer c.Close()
-	conn, _ := c.link.currentConn()
-	path := c.Path()
-	if !l.moveTo(path, conn) {
+	found := c.link.candidate()
+	if found.kind == PathRelayed || l.raw.SinceReceived() < lostAfter || !l.attach(found.conn, found.remote, found.kind) {
 		return
 	}
-	n.stats.rejoins.Add(1)
-	// The peer follows when it hears from us there, and may not hear the first
-	// packet.
-	for range 8 {
-		l.knock()
+	// The core challenges the peer there, which does the same when it hears of
+	// it. Until then the path must stay open.
+	ctx, cancel = context.WithTimeout(n.ctx, challengeRepeats*challengeRepeat)
+	defer cancel()
+	for {
+		l.mu.Lock()
+		now := l.core.current
+		if l.moved == nil {
+			l.moved = make(chan struct{})
+		}
+		moved := l.moved
+		l.mu.Unlock()
+		if now.socketPath == found.socketPath {
+			n.stats.rejoins.Add(1)
+			// The peer may not have heard our answer yet.
+			select {
+			case <-time.After(challengeRepeats * challengeRepeat / 2):
+			case <-l.raw.Done():
+			}
+			return
+		}
 		select {
-		case <-time.After(250 * time.Millisecond):
+		case <-moved:
+		case <-ctx.Done():
+			return
 		case <-l.raw.Done():
 			return
 		}
-		if last, from := l.raw.LastPath(); last == conn && from == path.Remote {
-			return
-		}
 	}
-}
-
-// moveTo moves the stream to another path, unless the peer was heard meanwhile.
-func (l *link) moveTo(p Path, conn udp.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended || p.Kind == PathRelayed || l.raw.SinceReceived() < lostAfter || p.Kind == PathPunched && !l.hold(conn) {
-		return false
-	}
-	return l.change(p, conn)
 }
 
 // escort serves a connection that a client has made for the sake of its path:

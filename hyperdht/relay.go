@@ -66,8 +66,7 @@ func (r *RelayServer) client(c *Conn) {
 			if path, err = c.NextPath(context.Background(), path); err != nil {
 				return
 			}
-			conn, _ := c.link.currentConn()
-			session.Moved(conn, path.Remote)
+			session.Moved(c.link.candidate().conn, path.Remote)
 		}
 	})
 	// A session that is over, as one that was idle too long, takes its

@@ -9,7 +9,6 @@ import (
 	"github.com/warren-dht/warren/protomux"
 	blind "github.com/warren-dht/warren/relay"
 	"github.com/warren-dht/warren/udp"
-	"github.com/warren-dht/warren/udx"
 )
 
 // Times of relayed connections (spec §2.4; the last five are ours).
@@ -50,15 +49,7 @@ type relayLeg struct {
 
 func (r *relayLeg) close() { r.conn.Close() }
 
-// carries reports whether a packet that came on conn from that address came
-// from the relay.
-func (r *relayLeg) carries(conn udp.Conn, from netip.AddrPort) bool {
-	return conn == r.sock && from == r.addr
-}
-
-func (r *relayLeg) path() Path {
-	return Path{Kind: PathRelayed, Local: r.sock.LocalAddr(), Remote: r.addr}
-}
+func (r *relayLeg) socketPath() socketPath { return socketPath{r.sock, r.addr} }
 
 // joinRelay connects to a relay and pairs a stream there (spec §9.2).
 func (n *Node) joinRelay(ctx context.Context, c relayChoice, stream uint32) (*relayLeg, error) {
@@ -83,8 +74,8 @@ func (n *Node) joinRelay(ctx context.Context, c relayChoice, stream uint32) (*re
 		conn.Close()
 		return nil, err
 	}
-	sock, _ := conn.link.currentConn()
-	return &relayLeg{conn: conn, id: id, sock: sock, addr: conn.Path().Remote}, nil
+	now := conn.link.candidate()
+	return &relayLeg{conn: conn, id: id, sock: now.conn, addr: now.remote}, nil
 }
 
 // useRelay offers the link a relayed path and reports whether it may be of use:
@@ -92,55 +83,34 @@ func (n *Node) joinRelay(ctx context.Context, c relayChoice, stream uint32) (*re
 func (l *link) useRelay(r *relayLeg) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.ended || l.established && !l.peerKeepsRelay:
+	if l.ended || l.core.established && !l.core.keepsRelay {
 		return false
-	case l.conn == nil:
-		if l.raw.Connect(r.sock, r.id, r.addr, udx.ConnectOptions{}) != nil {
-			return false
-		}
-		l.take(r.path(), r.sock)
-		// The relay drops what the peer says as long as it does not know our
-		// address, and what we say as long as it does not know the peer's.
-		l.raw.Knock(r.sock, r.id, r.addr)
-		l.opening = min(r.conn.Stats().RTT, maxOpening)
-		close(l.attached)
-	default:
-		// The peer may have begun through the relay, which knows our address
-		// only when it has heard us (spec §9.4).
-		l.raw.Knock(r.sock, r.id, r.addr)
-		l.upgradedAt = time.Now()
 	}
 	l.relay = r
+	first := l.core.current.conn == nil
+	if first {
+		l.opening = min(r.conn.Stats().RTT, maxOpening)
+	}
+	l.apply(l.core.useRelay(time.Now(), r.socketPath()))
+	// The relay drops what the peer says as long as it does not know our address,
+	// and what we say as long as it does not know the peer's (spec §9.4).
+	l.raw.Knock(r.sock, r.id, r.addr, nil)
 	l.node.wg.Go(func() { l.watchRelay(r) })
 	return true
 }
 
-// upgrade moves the stream from the relay to a direct path. The lock is held.
-func (l *link) upgrade(p Path, conn udp.Conn) bool {
-	if !l.fellBackAt.IsZero() && time.Since(l.fellBackAt) < upgradePause || !l.change(p, conn) {
-		return false
-	}
-	l.upgradedAt = time.Now()
-	l.node.stats.upgrades.Add(1)
-	return true
-}
-
-// watchRelay sees to a stream that has a relayed path beside another one. When
-// the stream has moved to a direct path, and the peer was heard there, the relay
-// is let go; or it is kept to fall back to, if the peer keeps it too.
+// watchRelay lets the core see to a relay until the stream or the relay is over.
 func (l *link) watchRelay(r *relayLeg) {
 	defer func() {
 		l.mu.Lock()
 		if l.relay == r {
-			l.relay = nil
+			l.relay, l.core.relay = nil, socketPath{}
 		}
 		l.mu.Unlock()
 		r.close()
 	}()
 	tick := time.NewTicker(relayWatchTick)
 	defer tick.Stop()
-	told := time.Time{} // the move that the peer was told of
 	for {
 		select {
 		case <-l.raw.Done():
@@ -148,45 +118,9 @@ func (l *link) watchRelay(r *relayLeg) {
 		case <-r.conn.Done():
 			return
 		case <-tick.C:
-		}
-		l.mu.Lock()
-		path, conn, since := l.path, l.conn, l.upgradedAt
-		keep, established := l.peerKeepsRelay, l.established
-		l.mu.Unlock()
-		if path.Kind == PathRelayed {
-			continue
-		}
-		lastConn, lastAddr := l.raw.LastPath()
-		silence := l.raw.SinceReceived()
-		heard := lastConn == conn && lastAddr == path.Remote && silence < time.Since(since)
-		if told != since {
-			// The peer that is heard on the direct path lets go of the relay
-			// only when it hears us there, too.
-			l.raw.SendMessage(nil)
-			if heard {
-				told = since
-			}
-		}
-		switch {
-		case heard && established && !keep:
-			return
-		case r.carries(lastConn, lastAddr) && silence < relayWatchTick && time.Since(since) > fallbackAfter,
-			silence > fallbackAfter && time.Since(since) > fallbackAfter && l.raw.Stats().InFlight > 0:
-			l.fallBack(r)
+			l.tick()
 		}
 	}
-}
-
-// fallBack moves the stream back to the relay.
-func (l *link) fallBack(r *relayLeg) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, err := l.raw.ChangeRemote(r.sock, r.id, r.addr); err != nil {
-		return
-	}
-	l.take(r.path(), r.sock)
-	l.fellBackAt = time.Now()
-	l.node.stats.fallbacks.Add(1)
 }
 
 // tryRelay reaches the peer through a blind relay.

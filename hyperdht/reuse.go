@@ -39,9 +39,8 @@ func (r *reusableRoutes) get(n *Node, key PublicKey) (route reusableRoute, ok bo
 
 // put notes the path of an open connection, unless it is relayed.
 func (r *reusableRoutes) put(key PublicKey, c *Conn) {
-	conn, _ := c.link.currentConn()
-	p := c.Path()
-	if p.Kind == PathRelayed {
+	now := c.link.candidate()
+	if now.kind == PathRelayed {
 		return
 	}
 	r.mu.Lock()
@@ -55,7 +54,7 @@ func (r *reusableRoutes) put(key PublicKey, c *Conn) {
 			break
 		}
 	}
-	r.all[key] = reusableRoute{conn, p.Remote}
+	r.all[key] = reusableRoute{now.conn, now.remote}
 }
 
 // forget drops a route that led nowhere.

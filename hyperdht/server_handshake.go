@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
-	"github.com/warren-dht/warren/internal/sodium"
 	"github.com/warren-dht/warren/nat"
 	"github.com/warren-dht/warren/noise"
 	"github.com/warren-dht/warren/udp"
@@ -317,7 +316,7 @@ func (h *serverHandshake) finishPunch(c *Conn) {
 			break
 		}
 	}
-	if conn, ok := h.link.currentConn(); ok {
+	if conn := h.link.candidate().conn; conn != nil {
 		h.link.own(conn)
 	}
 	p.close()
@@ -366,12 +365,11 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	link.setRemote(remote.udx, 0)
 	h.pathOnly = remote.udx.pathOnly
 	h.mu.Lock()
 	h.link = link // nobody can guess the stream's id before, but may try
 	h.mu.Unlock()
-	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, follows: true, reusable: l.cfg.ReusableSocket}
+	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, follows: true, proves: true, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
 		out.relayThrough = &relayThroughInfo{publicKey: relay.key, token: relay.token}
@@ -393,8 +391,9 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	if err != nil {
 		return fail(err)
 	}
+	h.link.setRemote(remote.udx, &res, 0)
 	h.mu.Lock()
-	h.seal = newPunchSeal(sodium.KeyedSum256(res.Hash[:], nsPeerHolepunch[:]))
+	h.seal = newPunchSeal(&res, remote.udx.proves)
 	h.relayToken = !relay.key.IsZero()
 	h.mu.Unlock()
 
@@ -477,7 +476,9 @@ func (h *serverHandshake) await(res noise.Result) (*Conn, error) {
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	defer cancel(nil)
 	h.l.wg.Go(func() { h.watch(ctx, cancel) })
-	return h.link.establish(ctx, res, h.l.cfg.KeepAlive)
+	return h.link.establish(ctx, res, streamOptions{
+		keepAlive: h.l.cfg.KeepAlive, insecureDatagrams: h.l.cfg.InsecureDatagrams, needsProof: !h.l.cfg.AcceptUnproven,
+	})
 }
 
 // watch ends the wait for a path: when the client takes no next step in time, or
@@ -558,11 +559,21 @@ func (h *serverHandshake) arrived(_ *udx.Stream, conn udp.Conn, from netip.AddrP
 	if link == nil || !sendable(from) {
 		return false
 	}
-	if !link.arrived(conn, from, h.l.node.kindOf(conn, from)) {
-		return false
+	how := arrived
+	if h.expects(from.Addr()) {
+		how = expected
 	}
-	if link.roams() {
-		h.l.node.mind()
+	return link.offer(candidate{socketPath{conn, from}, h.l.node.kindOf(conn, from)}, how)
+}
+
+// expects reports whether the client is known to be at that host: our answer went
+// there, or a relay of ours sees its puncher there, or it is in our own network.
+func (h *serverHandshake) expects(host netip.Addr) bool {
+	if h.first.vouched && host == h.first.client.Addr() || isPrivate(host) {
+		return true
 	}
-	return true
+	h.mu.Lock()
+	p := h.puncher
+	h.mu.Unlock()
+	return p != nil && p.knowsHost(host)
 }

@@ -24,6 +24,8 @@ type core struct {
 	remote    netip.AddrPort
 	connected bool
 	unproven  bool // no packet has come, and none may ever: see ConnectOptions
+	limited   bool // what is sent is bounded by credit; see Stream.LimitPath
+	credit    int  // bytes that may still be sent
 
 	snd      sendQueue
 	peerRwnd int        // what the peer last said it has room for, in bytes

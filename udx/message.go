@@ -55,12 +55,15 @@ func (s *Stream) SendMessage(b []byte) error {
 	case s.relay.Load() != nil:
 		return s.fail("write", errRelayed)
 	}
-	out := newBatch()
-	out.use(s.paths.current.conn)
-	h := c.header(flagMessage)
-	out.add(append(h.Append(out.take(headerSize+len(b))), b...), c.remote)
-	s.write(out)
-	out.free()
+	if size := headerSize + len(b); c.affords(size) { // else it is lost
+		out := newBatch()
+		out.use(s.paths.current.conn)
+		h := c.header(flagMessage)
+		out.add(append(h.Append(out.take(size)), b...), c.remote)
+		s.write(out)
+		out.free()
+		c.credit -= size
+	}
 	s.unlock()
 	return nil
 }

@@ -15,7 +15,7 @@ func (c *core) output(now instant, b *batch) (more bool) {
 			return true
 		}
 		p := c.next(now)
-		if p == nil {
+		if p == nil || !c.affords(headerSize+int(p.size)) {
 			break
 		}
 		c.transmit(now, p, b)
@@ -23,14 +23,18 @@ func (c *core) output(now instant, b *batch) (more bool) {
 	c.probeZeroWindow(now)
 	if c.timers.zeroDue {
 		c.timers.zeroDue = false
-		c.sendZeroProbe(b)
+		if c.affords(headerSize) {
+			c.sendZeroProbe(b)
+		}
 	}
 	if b.full() {
 		return true
 	}
 	if c.timers.heartbeatDue {
 		c.timers.heartbeatDue = false
-		c.sendBare(flagHeartbeat, b)
+		if c.affords(headerSize) {
+			c.sendBare(flagHeartbeat, b)
+		}
 	}
 	if b.full() {
 		return true
@@ -46,6 +50,10 @@ func (c *core) output(now instant, b *batch) (more bool) {
 	}
 	return false
 }
+
+// affords reports whether a packet of that size may be sent on a path that is not
+// validated yet.
+func (c *core) affords(size int) bool { return !c.limited || size <= c.credit }
 
 // peerWindow is the peer's receive window in packets: bytes are counted as
 // packets of our size, and any room at all is room for one (§3.8).
@@ -121,7 +129,7 @@ func (c *core) transmit(now instant, p *sentPacket, b *batch) {
 	fresh := p.state == packetUnsent
 	size := headerSize + int(p.size)
 	pad := 0
-	if fresh && !c.changing {
+	if fresh && !c.changing && !c.limited {
 		pad = c.mtu.pad(c.overhead + int(p.size))
 	}
 	inflight := c.snd.flight.n
@@ -173,6 +181,7 @@ func (c *core) header(fl flags) header {
 }
 
 func (c *core) count(size int) {
+	c.credit -= size
 	c.stats.PacketsSent++
 	c.stats.BytesSent += uint64(size)
 }
@@ -187,13 +196,18 @@ func (c *core) sendBare(fl flags, b *batch) {
 // sendAck sends an acknowledgement, with blocks if something is missing (§1.5).
 func (c *core) sendAck(b *batch) {
 	n := min(len(c.rcv.ooo.have), maxSACKBlocks)
+	if c.limited && n > 0 && !c.affords(headerSize+n*sackBlockSize) {
+		n = 0 // the answer to a packet is no larger than the packet
+	}
 	h := c.header(0)
 	if n > 0 {
 		h.flags = flagSACK
 	}
 	size := headerSize + n*sackBlockSize
 	d := h.Append(b.take(size))
-	c.rcv.blocks(func(r seq.Range) { d = appendSACKBlock(d, r) })
+	if n > 0 {
+		c.rcv.blocks(func(r seq.Range) { d = appendSACKBlock(d, r) })
+	}
 	b.add(d, c.remote)
 	c.rcv.acked(int(h.rwnd))
 	c.count(size)

@@ -87,6 +87,10 @@ type ConnectOptions struct {
 	Unproven bool
 }
 
+// amplification is how many times the bytes that came from an address may go
+// there while it is not validated.
+const amplification = 3
+
 // Connect tells the stream its peer: the socket to send from, the peer's stream
 // id and its address. Nothing is sent unless something was written, or packets
 // came, before. It may be called from the stream's Accept hook.
@@ -115,6 +119,21 @@ func (s *Stream) Connect(conn udp.Conn, remoteID uint32, remote netip.AddrPort, 
 	s.mux.letGo(s)
 	s.flushAlone(s.mux.clock.now())
 	return nil
+}
+
+// LimitPath bounds what is sent on the present path, or before Connect on the
+// first one: n bytes from now on, and three times the bytes that come from there
+// (RFC 9000, section 8.1). It is for a path on which the peer has not been shown
+// to receive. 0 ends the limit. ChangeRemote does not change it.
+func (s *Stream) LimitPath(n int) {
+	s.mu.Lock()
+	defer s.unlock()
+	c := &s.core
+	ended := c.limited && n <= 0
+	c.limited, c.credit = n > 0, n
+	if ended && !c.done {
+		s.flushAlone(s.mux.clock.now())
+	}
 }
 
 func checkPath(conn udp.Conn, remote netip.AddrPort) (netip.AddrPort, error) {
@@ -173,21 +192,29 @@ func (s *Stream) LastPath() (udp.Conn, netip.AddrPort) {
 	return s.paths.last.conn, s.paths.last.remote
 }
 
-// Knock sends one bare acknowledgement by another path than the stream's: to
-// whoever relays for the peer, for example, so that he learns our address.
-func (s *Stream) Knock(conn udp.Conn, remoteID uint32, remote netip.AddrPort) error {
+// Knock sends one packet by another path than the stream's: a message if there is
+// one, else a bare acknowledgement. A blind relay of the peer learns our address
+// by it, for example, and a Probe hook of the peer gets the message.
+func (s *Stream) Knock(conn udp.Conn, remoteID uint32, remote netip.AddrPort, message []byte) error {
 	remote, err := checkPath(conn, remote)
 	if err != nil {
 		return err
+	}
+	if len(message) > MaxMessage {
+		return ErrMessageTooLong
+	}
+	fl := flags(0)
+	if message != nil {
+		fl = flagMessage
 	}
 	s.mu.Lock()
 	if s.core.done {
 		return s.fail("write", s.core.cause())
 	}
-	h := s.core.header(0)
+	h := s.core.header(fl)
 	h.streamID = remoteID
 	s.mu.Unlock()
-	_, err = conn.WriteBatch([]udp.Datagram{{Payload: h.Append(nil), Peer: remote}})
+	_, err = conn.WriteBatch([]udp.Datagram{{Payload: append(h.Append(nil), message...), Peer: remote}})
 	return err
 }
 

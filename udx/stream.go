@@ -40,6 +40,11 @@ type StreamConfig struct {
 	// without locks, and must not wait; it can be called before NewStream returns.
 	// The reference calls it "firewall".
 	Accept func(s *Stream, conn udp.Conn, from netip.AddrPort) bool
+	// Probe, if not nil, is shown each message (see SendMessage) before Accept is
+	// asked about its path, and again before ReadMessage gets it. True takes the
+	// message. It may come from any path: probes tell what a path is worth. The
+	// payload is borrowed. Probe is called as Accept is.
+	Probe func(s *Stream, conn udp.Conn, from netip.AddrPort, payload []byte) bool
 	// OnEnd, if not nil, is called once, in a goroutine of its own, when the
 	// stream is over. It spares whoever has to tidy up a goroutine that waits
 	// for Done.
@@ -61,6 +66,7 @@ type Stream struct {
 	mux    *Mux
 	id     uint32
 	accept func(*Stream, udp.Conn, netip.AddrPort) bool
+	probe  func(*Stream, udp.Conn, netip.AddrPort, []byte) bool
 	onEnd  func() // or nil
 
 	route atomic.Pointer[route]  // nil before Connect; read by relays without the lock
@@ -92,6 +98,7 @@ func newStream(m *Mux, id uint32, config StreamConfig) *Stream {
 		mux:    m,
 		id:     id,
 		accept: config.Accept,
+		probe:  config.Probe,
 		onEnd:  config.OnEnd,
 		core:   newCore(id, seq.Number(config.Seq), 0, m.config.MaxWindow),
 		done:   make(chan struct{}),
@@ -142,14 +149,18 @@ func (s *Stream) Stats() Stats {
 }
 
 // take processes one datagram of a batch; s is locked, and unlocked meanwhile if
-// the Accept hook must be asked.
+// a hook must be asked.
 func (s *Stream) take(now instant, conn udp.Conn, d udp.Datagram, in *intake, b *batch) {
 	from := path{conn, d.Peer}
-	if !s.paths.known(from) && !s.admit(from, in) {
-		return
+	relayed := s.relay.Load()
+	isProbe := s.probe != nil && relayed == nil && flags(d.Payload[offFlags])&(flagMessage|flagHeartbeat) == flagMessage
+	if !s.paths.known(from) {
+		if isProbe && s.probed(from, d) || !s.admit(from, in) {
+			return
+		}
 	}
-	if target := s.relay.Load(); target != nil {
-		s.forward(now, target, d, b)
+	if relayed != nil {
+		s.forward(now, relayed, d, b)
 		return
 	}
 	p, err := parsePacket(d.Payload)
@@ -158,10 +169,29 @@ func (s *Stream) take(now instant, conn udp.Conn, d udp.Datagram, in *intake, b 
 		return
 	}
 	s.paths.last = from
+	if from == s.paths.current {
+		s.core.credit += amplification * len(d.Payload)
+	}
 	s.core.input(now, &p)
-	if p.flags&(flagMessage|flagHeartbeat) == flagMessage && s.messages.put(p.payload) {
+	if p.flags&(flagMessage|flagHeartbeat) != flagMessage || isProbe && s.probed(from, d) {
+		return
+	}
+	if s.messages.put(p.payload) {
 		s.readable.Broadcast()
 	}
+}
+
+// probed shows a message to the Probe hook; s is locked, but not meanwhile. It
+// reports whether there is nothing left to do.
+func (s *Stream) probed(from path, d udp.Datagram) bool {
+	p, err := parsePacket(d.Payload)
+	if err != nil {
+		return false
+	}
+	s.mu.Unlock()
+	taken := s.probe(s, from.conn, from.remote, p.payload)
+	s.mu.Lock()
+	return taken || s.core.done
 }
 
 // touch puts s into the batch's list of streams to settle. s is locked.
