@@ -172,9 +172,19 @@ func (p *pathCore) afterFallback(now time.Time) bool {
 	return p.current.kind == PathRelayed && !p.fellBackAt.IsZero() && now.Sub(p.fellBackAt) < upgradePause
 }
 
-// take makes c the current path. The relay's needs no challenge: it carries
-// packets to nobody but its two clients.
+// take makes c the current path, and challenges the peer there unless that is
+// not needed: a relay carries packets to nobody but its two clients.
 func (p *pathCore) take(now time.Time, c candidate) pathStep {
+	p.move(c, c.kind == PathRelayed || !p.proves)
+	s := pathStep{process: true, take: true, validated: p.valid}
+	if !p.valid {
+		s.challenges = p.challenge(now, c, true).challenges
+	}
+	return s
+}
+
+// move makes c the current path.
+func (p *pathCore) move(c candidate, valid bool) {
 	if p.current.conn != nil {
 		p.former = slices.DeleteFunc(p.former, func(x socketPath) bool { return x == p.current.socketPath || x == c.socketPath })
 		if len(p.former) == maxFormerPaths {
@@ -182,15 +192,10 @@ func (p *pathCore) take(now time.Time, c candidate) pathStep {
 		}
 		p.former = append(p.former, p.current.socketPath)
 	}
-	p.current, p.valid = c, c.kind == PathRelayed || !p.proves
+	p.current, p.valid = c, valid
 	p.moves++
 	p.lastSeen = socketPath{}
-	p.challenges = slices.DeleteFunc(p.challenges, func(x challenge) bool { return x.socketPath == c.socketPath || p.valid })
-	s := pathStep{process: true, take: true, validated: p.valid}
-	if !p.valid {
-		s.challenges = p.challenge(now, c, true).challenges
-	}
-	return s
+	p.challenges = slices.DeleteFunc(p.challenges, func(x challenge) bool { return x.socketPath == c.socketPath || valid })
 }
 
 // upgrade leaves the relay for c.
@@ -253,17 +258,16 @@ func (p *pathCore) answered(now time.Time, from socketPath, nonce [8]byte, seen 
 	case !p.established:
 		return pathStep{}
 	case p.current.kind == PathRelayed:
-		s = p.upgrade(now, c)
+		p.upgradedAt, s.upgraded = now, true
 	case seen.hearsOn(p.current.socketPath, migrateAfter):
 		return pathStep{}
 	default:
 		if x.arrived {
 			c.kind = p.current.kind // the peer's address has changed, not the kind
 		}
-		s = p.take(now, c)
 	}
-	p.valid, p.challenges = true, nil
-	s.validated, s.challenges, s.nudge = true, nil, true
+	p.move(c, true)
+	s.process, s.take, s.validated, s.nudge = true, true, true, true
 	return s
 }
 

@@ -204,19 +204,20 @@ func (o *offer) ended() {
 	p.destroy() // the other one too, if it has a reason to live on
 }
 
-// followAfter is how long a client must have been silent before its stream
-// follows it to another address.
-const followAfter = 500 * time.Millisecond
-
 // accept is asked about the source of packets for the relay's stream. The first
-// one is where the client is from then on, until it is silent there and heard
-// elsewhere; it must be the host of the client's connection, or a client could
-// make the relay send to others.
+// one is where the client is from then on; it must be the host of the client's
+// connection, or a client could make the relay send to others. Afterwards the
+// stream only moves to where the connection itself has moved: that was validated,
+// while a packet with the stream's id can be anybody's.
 func (o *offer) accept(stream *udx.Stream, conn udp.Conn, from netip.AddrPort) bool {
 	s := o.pairing.server
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	s.mu.Lock()
 	found := o.found
-	ok := o.stream != nil && (!o.session.source.IsValid() || o.session.source == from.Addr().Unmap())
+	ok := o.stream != nil && (!o.session.source.IsValid() || o.session.source == from.Addr())
+	if found {
+		ok = ok && from == o.session.addr
+	}
 	if ok {
 		o.found = true
 	}
@@ -226,8 +227,6 @@ func (o *offer) accept(stream *udx.Stream, conn udp.Conn, from netip.AddrPort) b
 		return false
 	case !found:
 		return stream.Connect(conn, o.id, from, udx.ConnectOptions{}) == nil
-	case stream.SinceReceived() < followAfter:
-		return false
 	}
 	_, err := stream.ChangeRemote(conn, o.id, from)
 	return err == nil

@@ -16,6 +16,7 @@ type Session struct {
 
 	// Guarded by the server's lock.
 	source netip.Addr
+	addr   netip.AddrPort      // where the client's connection has moved to; invalid: it has not
 	offers map[*offer]struct{} // pending and relayed
 	idle   *time.Timer         // runs while there is none; nil: no limit, or over
 	over   bool
@@ -76,7 +77,7 @@ func (c *Session) Moved(conn udp.Conn, remote netip.AddrPort) {
 			o.stream.ChangeRemote(conn, o.id, remote) // or it is over
 		}
 	}
-	c.source = source
+	c.source, c.addr = source, netip.AddrPortFrom(source, remote.Port())
 }
 
 // Close closes the client's channel, which ends its pairs. The connection stays
