@@ -55,6 +55,8 @@ type DialConfig struct {
 	// pathOnly makes a connection that the peer does not hand out: what counts
 	// is the path that is found.
 	pathOnly bool
+	// plain makes us a peer that proves nothing, as the reference is, in tests.
+	plain bool
 }
 
 // Dial connects to the peer with that public key, whoever and wherever it is,
@@ -191,7 +193,7 @@ func (d *dial) introduce() (err error) {
 	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
 	p := noisePayload{
 		version: payloadVersion, secretStream: 1,
-		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, proves: true, pathOnly: d.cfg.pathOnly, reusable: d.cfg.ReusableSocket},
+		udx: &udxInfo{id: d.link.raw.ID(), keepsRelay: true, proves: !d.cfg.plain, pathOnly: d.cfg.pathOnly, reusable: d.cfg.ReusableSocket},
 	}
 	if open, ok := n.openAddr(); ok {
 		d.open = true
@@ -459,6 +461,7 @@ func (d *dial) attempt(ctx context.Context, relay netip.AddrPort, conn udp.Conn)
 	if a.result, err = state.Split(); err != nil {
 		return nil, ErrHandshakeInvalid
 	}
+	a.payload.udx.proves = a.payload.udx.proves && !d.cfg.plain
 	a.seal = newPunchSeal(&a.result, a.payload.udx.proves)
 	a.prune()
 	return a, nil

@@ -62,6 +62,9 @@ type ListenConfig struct {
 	// Unannounced does not announce the key: only who knows this node's address
 	// or one of the nodes it told can connect.
 	Unannounced bool
+
+	// plain makes us a peer that proves nothing, as the reference is, in tests.
+	plain bool
 }
 
 // DefaultBacklog is the default of [ListenConfig].Backlog.

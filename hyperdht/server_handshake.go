@@ -361,6 +361,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return nil, ErrServerIncompatible
 	}
 
+	remote.udx.proves = remote.udx.proves && !l.cfg.plain
 	link, err := n.newLink(h.arrived)
 	if err != nil {
 		return nil, err
@@ -369,7 +370,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	h.mu.Lock()
 	h.link = link // nobody can guess the stream's id before, but may try
 	h.mu.Unlock()
-	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, follows: true, proves: true, reusable: l.cfg.ReusableSocket}
+	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, follows: true, proves: !l.cfg.plain, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
 	if !relay.key.IsZero() {
 		out.relayThrough = &relayThroughInfo{publicKey: relay.key, token: relay.token}
