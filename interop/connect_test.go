@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/warren-dht/warren/dhtrpc"
 	"github.com/warren-dht/warren/hyperdht"
+	"github.com/warren-dht/warren/secretstream"
 	"github.com/warren-dht/warren/udp"
 )
 
@@ -173,10 +175,78 @@ func exchangeAfter(t *testing.T, conn *hyperdht.Conn, js *Stream, size int64, be
 	}
 }
 
+// silentClients is for clients of the reference that say nothing until the test
+// tells them to: Accept would wait for their keep-alive.
+var silentClients = hyperdht.ListenConfig{AcceptUnproven: true}
+
+// By default Accept waits until a client of the reference proves its key: its
+// first word does, whenever it comes, or else its keep-alive. The log shows what
+// that costs a protocol in which the server speaks first.
+func TestJavaScriptClientProvesItself(t *testing.T) {
+	js := StartJS(t, "hyperdht.js")
+	boot := goTestnet(t, 8, nil)
+	for _, c := range []struct {
+		name   string
+		speaks bool
+		cfg    hyperdht.ListenConfig
+	}{
+		{"speaks first", true, hyperdht.ListenConfig{}},
+		{"waits for the server", false, hyperdht.ListenConfig{}},
+		{"waits for the server, unproven ones accepted", false, silentClients},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, err := goNode(t, hyperdht.Config{Bootstrap: boot}).Listen(t.Context(), c.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			var client Node
+			js.Must("node", Args{"bootstrap": boot}, &client)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			key := l.PublicKey()
+			start := time.Now()
+			s, err := js.Dial(ctx, Args{"node": client.Node, "key": Hex(key[:])})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.speaks {
+				if err := s.Write(ctx, []byte("hello")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			conn, err := l.AcceptConn(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			t.Logf("accepted %v after the dial began", time.Since(start))
+			if conn.Proven() == c.cfg.AcceptUnproven {
+				t.Errorf("proven: %v", conn.Proven())
+			}
+			if c.speaks {
+				b := make([]byte, 5)
+				if _, err := io.ReadFull(conn, b); err != nil || string(b) != "hello" {
+					t.Errorf("read %q, %v", b, err)
+				}
+			}
+			if _, err := conn.Write([]byte("welcome")); err != nil {
+				t.Fatal(err)
+			}
+			if b, err := s.Read(ctx, 7); err != nil || string(b) != "welcome" {
+				t.Errorf("they read %q, %v", b, err)
+			}
+			if err := conn.Send([]byte("x")); !errors.Is(err, secretstream.ErrInsecureDatagrams) {
+				t.Errorf("a datagram to a peer without secret keys: %v", err)
+			}
+		})
+	}
+}
+
 func TestJavaScriptDialsWarren(t *testing.T) {
 	networks(t, func(t *testing.T, js *Peer, boot []string) {
 		server := goNode(t, hyperdht.Config{Bootstrap: boot})
-		l, err := server.Listen(t.Context(), hyperdht.ListenConfig{})
+		l, err := server.Listen(t.Context(), silentClients)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,19 +307,19 @@ func TestPathsWithJavaScript(t *testing.T) {
 		{
 			// The ways race; without the other one there is nothing to win.
 			name: "lan", want: hyperdht.PathLAN,
-			listen: hyperdht.ListenConfig{NoHolepunch: true},
+			listen: hyperdht.ListenConfig{NoHolepunch: true, AcceptUnproven: true},
 			dial:   hyperdht.DialConfig{Holepunch: func(hyperdht.PunchAttempt) bool { return false }, NoFastOpen: true},
 			server: Args{"holepunch": false},
 		},
 		{
 			name: "punched", want: hyperdht.PathPunched,
-			listen: hyperdht.ListenConfig{HideLocalAddresses: true},
+			listen: hyperdht.ListenConfig{HideLocalAddresses: true, AcceptUnproven: true},
 			dial:   hyperdht.DialConfig{NoLAN: true},
 			server: Args{"shareLocalAddress": false}, conn: Args{"localConnection": false},
 		},
 		{
 			name: "punched in two rounds", want: hyperdht.PathPunched,
-			listen: hyperdht.ListenConfig{HideLocalAddresses: true},
+			listen: hyperdht.ListenConfig{HideLocalAddresses: true, AcceptUnproven: true},
 			dial:   hyperdht.DialConfig{NoLAN: true, NoFastOpen: true},
 			server: Args{"shareLocalAddress": false}, conn: Args{"localConnection": false, "fastOpen": false},
 		},
@@ -323,7 +393,7 @@ func TestBadLink(t *testing.T) {
 	t.Run("javascript to warren", func(t *testing.T) {
 		js := StartJS(t, "hyperdht.js")
 		server := goNode(t, hyperdht.Config{Bootstrap: boot, Network: lossy()})
-		l, err := server.Listen(t.Context(), hyperdht.ListenConfig{})
+		l, err := server.Listen(t.Context(), silentClients)
 		if err != nil {
 			t.Fatal(err)
 		}

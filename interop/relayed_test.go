@@ -75,7 +75,7 @@ func TestRelayedWithJavaScript(t *testing.T) {
 				t.Run("to warren", func(t *testing.T) {
 					server := goNode(t, ours(boot))
 					l, err := server.Listen(t.Context(), hyperdht.ListenConfig{
-						HideLocalAddresses: true, NoHolepunch: !upgrade,
+						HideLocalAddresses: true, NoHolepunch: !upgrade, AcceptUnproven: true,
 						RelayThrough: []hyperdht.PublicKey{key},
 						Holepunch:    func(hyperdht.PunchAttempt) bool { time.Sleep(2 * time.Second); return true },
 					})
