@@ -93,6 +93,9 @@ func (l *link) establish(ctx context.Context, res noise.Result, o streamOptions)
 // establishPath tells the core that the peer is there.
 func (l *link) establishPath() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.apply(l.core.establish(time.Now(), l.sighting()))
+	l.mu.Unlock()
+	if l.roams() {
+		l.node.mind()
+	}
 }

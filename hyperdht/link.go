@@ -144,8 +144,7 @@ func (l *link) attach(conn udp.Conn, remote netip.AddrPort, kind PathKind) bool 
 func (l *link) offer(c candidate, how offer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	challenged := l.core.established && l.core.proves
-	if l.raw == nil || c.socketPath != l.core.current.socketPath && !challenged && c.kind == PathPunched && !l.hold(c.conn) {
+	if l.raw == nil || l.mayTake(c, how) && c.kind == PathPunched && !l.hold(c.conn) {
 		return false
 	}
 	s := l.core.offer(time.Now(), c, how, l.sighting())
@@ -153,10 +152,26 @@ func (l *link) offer(c candidate, how offer) bool {
 	return s.process || how == offered && len(s.challenges) > 0
 }
 
+// mayTake reports whether the core may make c the current path without a
+// challenge. The lock is held.
+func (l *link) mayTake(c candidate, how offer) bool {
+	p := &l.core
+	return c.socketPath != p.current.socketPath && (how != arrived || p.proves) && !(p.established && p.proves)
+}
+
 // probed is the stream's Probe hook: it takes sealed messages.
 func (l *link) probed(_ *udx.Stream, conn udp.Conn, from netip.AddrPort, payload []byte) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	taken := l.probe(socketPath{conn, from}, payload)
+	l.mu.Unlock()
+	if taken && l.roams() {
+		l.node.mind()
+	}
+	return taken
+}
+
+// probe takes a message that came on a path, if it is sealed. The lock is held.
+func (l *link) probe(from socketPath, payload []byte) bool {
 	if l.seal == nil || l.raw == nil || l.ended {
 		return false
 	}
@@ -164,28 +179,19 @@ func (l *link) probed(_ *udx.Stream, conn udp.Conn, from netip.AddrPort, payload
 	if !ok {
 		return false
 	}
-	p := socketPath{conn, from}
 	switch kind {
 	case pathChallenge:
-		if !l.core.answers(p) {
+		if !l.core.answers(from) {
 			return false // the Accept hook hears of the path
 		}
-		l.raw.Knock(conn, l.idOn(p), from, l.seal.seal(pathAnswer, nonce))
+		l.raw.Knock(from.conn, l.idOn(from), from.remote, l.seal.seal(pathAnswer, nonce))
 	case pathAnswer:
-		l.answered(p, nonce)
+		if from != l.core.current.socketPath && l.node.sockets.find(from.conn) != nil && !l.hold(from.conn) {
+			return true // the socket has just been closed
+		}
+		l.apply(l.core.answered(time.Now(), from, nonce, l.sighting()))
 	}
 	return true
-}
-
-// answered gives the core an answer. The lock is held.
-func (l *link) answered(from socketPath, nonce [8]byte) {
-	if s := l.node.sockets.find(from.conn); s != nil && from != l.core.current.socketPath && !l.hold(from.conn) {
-		return // the socket has just been closed
-	}
-	l.apply(l.core.answered(time.Now(), from, nonce, l.sighting()))
-	if l.core.established && l.core.moves > 1 {
-		l.node.wg.Go(l.node.mind)
-	}
 }
 
 // tick gives the core the time and what was seen of the peer.
