@@ -37,8 +37,8 @@ type handshakeSlots struct {
 	max, perSource int
 	used           map[*serverHandshake]*slot
 	all            []*slot // used, in no order: it is gone through for each message of a flood
-	bySource       map[netip.Addr]int
-	byClient       map[slotOwner]int
+	bySource       map[netip.Addr]*tally
+	byClient       map[slotOwner]*tally
 	direct         int                           // slots of those who came directly
 	leaving        map[*serverHandshake]struct{} // displaced, and still at work
 }
@@ -74,18 +74,46 @@ func networkOf(a netip.Addr) netip.Addr {
 }
 
 type slot struct {
-	slotOwner
+	owner   slotOwner
 	h       *serverHandshake
 	at      int       // in all
+	source  *tally    // of the owner's source
+	client  *tally    // of the owner
 	since   time.Time // it was taken, or the handshake was answered
 	stepped bool      // the client has shown that it got our answer
+}
+
+// A tally is how many slots somebody holds; nil is none.
+type tally struct{ n int }
+
+func (t *tally) held() int {
+	if t == nil {
+		return 0
+	}
+	return t.n
+}
+
+func count[K comparable](m map[K]*tally, k K) *tally {
+	t := m[k]
+	if t == nil {
+		t = new(tally)
+		m[k] = t
+	}
+	t.n++
+	return t
+}
+
+func uncount[K comparable](m map[K]*tally, k K) {
+	if m[k].n--; m[k].n == 0 {
+		delete(m, k)
+	}
 }
 
 func (s *handshakeSlots) init(max, perSource int) {
 	s.max, s.perSource = max, perSource
 	s.used = map[*serverHandshake]*slot{}
-	s.bySource = map[netip.Addr]int{}
-	s.byClient = map[slotOwner]int{}
+	s.bySource = map[netip.Addr]*tally{}
+	s.byClient = map[slotOwner]*tally{}
 	s.leaving = map[*serverHandshake]struct{}{}
 }
 
@@ -97,7 +125,7 @@ func (s *handshakeSlots) maxLeaving() int { return max(s.max/4, 1) }
 func (s *handshakeSlots) take(now time.Time, h *serverHandshake, o slotOwner) (displaced *serverHandshake, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sourceFull := !isBogon(o.source) && s.bySource[o.source] >= s.perSource
+	sourceFull := !isBogon(o.source) && s.bySource[o.source].held() >= s.perSource
 	if sourceFull || len(s.used) >= s.max {
 		if len(s.leaving) >= s.maxLeaving() {
 			return nil, false
@@ -108,11 +136,12 @@ func (s *handshakeSlots) take(now time.Time, h *serverHandshake, o slotOwner) (d
 		s.release(displaced)
 		s.leaving[displaced] = struct{}{}
 	}
-	sl := &slot{slotOwner: o, h: h, at: len(s.all), since: now}
+	sl := &slot{
+		owner: o, h: h, at: len(s.all), since: now,
+		source: count(s.bySource, o.source), client: count(s.byClient, o),
+	}
 	s.used[h] = sl
 	s.all = append(s.all, sl)
-	s.bySource[o.source]++
-	s.byClient[o]++
 	if o.direct {
 		s.direct++
 	}
@@ -127,17 +156,17 @@ func (s *handshakeSlots) victim(now time.Time, o slotOwner, sourceFull bool) *se
 			direct++
 		}
 		half := direct > s.max/2 // which of the two has more than its half
-		in := func(sl *slot) bool { return sl.direct == half }
-		most, own := s.most(in, s.ofSource), s.bySource[o.source]
+		in := func(sl *slot) bool { return sl.owner.direct == half }
+		most, own := s.most(in, (*slot).ofSource), s.bySource[o.source].held()
 		switch {
 		case o.direct != half || most > own+1:
-			return s.greediest(func(sl *slot) bool { return in(sl) && s.ofSource(sl) == most })
+			return s.greediest(func(sl *slot) bool { return in(sl) && sl.ofSource() == most })
 		case own == 0:
 			return s.oldest(func(sl *slot) bool { return in(sl) && sl.idle(now) })
 		}
 	}
-	in := func(sl *slot) bool { return sl.source == o.source }
-	most, own := s.most(in, s.ofClient), s.byClient[o]
+	in := func(sl *slot) bool { return sl.owner.source == o.source }
+	most, own := s.most(in, (*slot).ofClient), s.byClient[o].held()
 	switch {
 	case most > own+1:
 		return s.greediest(in)
@@ -147,8 +176,8 @@ func (s *handshakeSlots) victim(now time.Time, o slotOwner, sourceFull bool) *se
 	return nil // it would only change places
 }
 
-func (s *handshakeSlots) ofSource(sl *slot) int { return s.bySource[sl.source] }
-func (s *handshakeSlots) ofClient(sl *slot) int { return s.byClient[sl.slotOwner] }
+func (sl *slot) ofSource() int { return sl.source.n }
+func (sl *slot) ofClient() int { return sl.client.n }
 
 // idle reports whether the client has taken no next step, and has had the time.
 func (sl *slot) idle(now time.Time) bool {
@@ -168,8 +197,8 @@ func (s *handshakeSlots) most(in func(*slot) bool, held func(*slot) int) (most i
 // greediest is the handshake that the client that holds most among them can best
 // do without: the oldest one without a next step, if there is one.
 func (s *handshakeSlots) greediest(in func(*slot) bool) *serverHandshake {
-	most := s.most(in, s.ofClient)
-	theirs := func(sl *slot) bool { return in(sl) && s.ofClient(sl) == most }
+	most := s.most(in, (*slot).ofClient)
+	theirs := func(sl *slot) bool { return in(sl) && sl.ofClient() == most }
 	if h := s.oldest(func(sl *slot) bool { return theirs(sl) && !sl.stepped }); h != nil {
 		return h
 	}
@@ -222,13 +251,9 @@ func (s *handshakeSlots) release(h *serverHandshake) {
 	s.all[sl.at], s.all[last].at = s.all[last], sl.at
 	s.all[last] = nil
 	s.all = s.all[:last]
-	if s.bySource[sl.source]--; s.bySource[sl.source] == 0 {
-		delete(s.bySource, sl.source)
-	}
-	if s.byClient[sl.slotOwner]--; s.byClient[sl.slotOwner] == 0 {
-		delete(s.byClient, sl.slotOwner)
-	}
-	if sl.direct {
+	uncount(s.bySource, sl.owner.source)
+	uncount(s.byClient, sl.owner)
+	if sl.owner.direct {
 		s.direct--
 	}
 }

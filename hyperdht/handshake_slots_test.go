@@ -202,17 +202,17 @@ func TestHandshakeSlotsAddUp(t *testing.T) {
 		}
 		s.now = s.now.Add(time.Duration(luck.IntN(20)) * time.Millisecond)
 		sources, clients, direct := 0, 0, 0
-		for _, n := range s.bySource {
-			sources += n
-			if n > 12 {
-				t.Fatalf("a source has %d", n)
+		for _, held := range s.bySource {
+			sources += held.n
+			if held.n > 12 {
+				t.Fatalf("a source has %d", held.n)
 			}
 		}
-		for _, n := range s.byClient {
-			clients += n
+		for _, held := range s.byClient {
+			clients += held.n
 		}
 		for _, sl := range s.used {
-			if sl.direct {
+			if sl.owner.direct {
 				direct++
 			}
 		}

@@ -320,7 +320,7 @@ func TestRelayThatNamesARelay(t *testing.T) {
 		defer r.Close()
 		server := w.ready(w.net.NAT(vnet.Symmetric).Host(), Config{})
 		client := w.ready(w.net.NAT(vnet.Symmetric).Host(), Config{})
-		sl := w.listen(server, ListenConfig{})
+		sl := w.listen(server, ListenConfig{AllowRelay: anyRelay})
 		a, err := client.DialWith(w.ctx(time.Minute), sl.PublicKey(), DialConfig{RelayThrough: []PublicKey{r.PublicKey()}})
 		if err != nil {
 			t.Fatal(err)
@@ -369,7 +369,7 @@ func TestRelayedClientThatDawdles(t *testing.T) {
 		r := relayIn(w)
 		server := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
 		client := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
-		l := w.listen(server, ListenConfig{})
+		l := w.listen(server, ListenConfig{AllowRelay: anyRelay})
 		accepted := w.accept(l)
 		hold := make(chan struct{})
 		a, err := client.DialWith(w.ctx(time.Minute), l.PublicKey(), DialConfig{

@@ -23,9 +23,9 @@ const (
 	// stepWait is how long the client may take for its next step after we have
 	// answered it last: a packet of its stream, or a punch message. Both come a
 	// round trip later.
-	stepWait           = 3 * time.Second
-	stepTick           = 100 * time.Millisecond // between two looks
-	allowTime          = 10 * time.Second // for the application's Allow
+	stepWait  = 3 * time.Second
+	stepTick  = 100 * time.Millisecond // between two looks
+	allowTime = 10 * time.Second       // for the application's Allow
 	// punchPatience is how long the punch of a connection that is behind a relay
 	// goes on without a word of the client. One that we put off waits 20 s.
 	punchPatience = 30 * time.Second
@@ -411,7 +411,13 @@ func (h *serverHandshake) await(res noise.Result) (*Conn, error) {
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	defer cancel(nil)
 	h.l.wg.Go(func() { h.watch(ctx, cancel) })
-	return h.link.establish(ctx, res, h.l.cfg.KeepAlive)
+	// Nothing keeps those alive that have not proved themselves: a timer would
+	// hold on to what is left of them.
+	c, err := h.link.establish(ctx, res, 0)
+	if err == nil {
+		c.SetKeepAlive(h.l.cfg.KeepAlive)
+	}
+	return c, err
 }
 
 // watch ends the wait for the peer: when the client takes no next step in time,
