@@ -33,6 +33,7 @@ const (
 	DefaultRandomPunchInterval = 20 * time.Second
 	DefaultMaxHandshakes       = 256
 	DefaultMaxSourceHandshakes = 64
+	DefaultMaxSockets          = 4096
 )
 
 // Config says how a node is made. Its zero value is a member of the public
@@ -90,6 +91,11 @@ type Config struct {
 	// public address or through one relay; 64.
 	MaxHandshakes, MaxSourceHandshakes int
 
+	// MaxSockets bounds the extra sockets that the node has open: those of hole
+	// punches in progress, of which there are 480 at most, and those that carry
+	// connections that were punched. Zero means 4096; negative means no limit.
+	MaxSockets int
+
 	// Logger receives what an operator may want to know; nil discards it.
 	Logger *slog.Logger
 	// Rand is the source of luck of the RPC node and its storage; nil is one
@@ -146,6 +152,9 @@ func (c Config) settled() (Config, error) {
 		if *f.n == 0 {
 			*f.n = f.def
 		}
+	}
+	if c.MaxSockets == 0 {
+		c.MaxSockets = DefaultMaxSockets
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -75,6 +75,7 @@ var (
 
 	errDisplaced      = errors.New("hyperdht: another handshake needed the slot")
 	errPanicked       = errors.New("hyperdht: the application's function panicked")
+	errTooManyConns   = errors.New("hyperdht: as many connections as the listener allows are open")
 	errTooManySockets = errors.New("hyperdht: too many sockets are open for punching")
 )
 

@@ -22,9 +22,6 @@ type streamOptions struct {
 	// needsProof: wait for the peer's first message, whatever it is. Who has
 	// dialed knows by the handshake that the peer holds its key.
 	needsProof bool
-	// heard, if not nil, is called when the peer's header has come, which an
-	// observer of the handshake can forge.
-	heard func()
 }
 
 // establish starts the encrypted stream on the link as soon as there is a path,
@@ -63,9 +60,6 @@ func (l *link) establish(ctx context.Context, res noise.Result, o streamOptions)
 	stop := context.AfterFunc(ctx, func() { l.raw.Destroy(nil) })
 	err = sec.WaitPeer()
 	if err == nil {
-		if o.heard != nil {
-			o.heard()
-		}
 		if !proves {
 			l.establishPath() // the reference takes the first path, too
 		}

@@ -3,45 +3,43 @@ package hyperdht
 import (
 	"net/netip"
 	"time"
+
+	"github.com/warren-dht/warren/compact"
+	"github.com/warren-dht/warren/internal/keep"
 )
 
-// A recent remembers what happened lately. A ring: the newest displace the
-// oldest.
+// A recent remembers what happened lately, for a fixed time. When it is full the
+// network that it remembers most of loses its oldest event, so that no flood
+// from one place makes it forget what it knows of the others.
 type recent[K comparable] struct {
-	ring []recentEvent[K]
-	next int
-	at   map[K]time.Time
+	m *keep.Map[K, struct{}, [3]byte] // by /24
 }
 
-type recentEvent[K comparable] struct {
-	key K
-	at  time.Time
+func newRecent[K comparable](limit int, age time.Duration) recent[K] {
+	return recent[K]{keep.NewMap[K, struct{}, [3]byte](keep.Limits{Entries: limit, Age: age}, nil)}
 }
 
-// maxRecentEvents bounds a recent.
-const maxRecentEvents = 8192
+// note remembers k for the share of the network that source is in.
+func (f *recent[K]) note(now time.Time, k K, source netip.Addr) {
+	e := endpointOf(netip.AddrPortFrom(source, 0))
+	f.m.Put(now, k, struct{}{}, [3]byte(e[:3]))
+}
 
-func (f *recent[K]) note(now time.Time, k K) {
-	if f.at == nil {
-		f.at = map[K]time.Time{}
+// has reports whether k is remembered.
+func (f *recent[K]) has(now time.Time, k K) bool {
+	_, _, ok := f.m.Get(now, k)
+	return ok
+}
+
+// An endpoint is an IPv4 address and port, as small as it can be.
+type endpoint [compact.AddrSize]byte
+
+// endpointOf returns the zero endpoint for an address that is not an IPv4 one.
+func endpointOf(a netip.AddrPort) (e endpoint) {
+	if ip := a.Addr().Unmap(); ip.Is4() {
+		compact.AppendAddr(e[:0], netip.AddrPortFrom(ip, a.Port()))
 	}
-	if len(f.ring) < maxRecentEvents {
-		f.ring = append(f.ring, recentEvent[K]{k, now})
-	} else {
-		old := f.ring[f.next]
-		if f.at[old.key].Equal(old.at) { // else it was noted again later
-			delete(f.at, old.key)
-		}
-		f.ring[f.next] = recentEvent[K]{k, now}
-		f.next = (f.next + 1) % maxRecentEvents
-	}
-	f.at[k] = now
-}
-
-// has reports whether k was noted within the time.
-func (f *recent[K]) has(now time.Time, k K, within time.Duration) bool {
-	at, ok := f.at[k]
-	return ok && now.Sub(at) < within
+	return e
 }
 
 // A hostBudget allows each host some messages a second, counted in windows of
@@ -56,7 +54,8 @@ const (
 	maxBudgetedHosts = 4096
 )
 
-func (b *hostBudget) take(now time.Time, host netip.Addr) bool {
+// take reports whether a host may have one more, of so many a second.
+func (b *hostBudget) take(now time.Time, host netip.Addr, limit int) bool {
 	if isBogon(host) {
 		return true
 	}
@@ -65,7 +64,7 @@ func (b *hostBudget) take(now time.Time, host netip.Addr) bool {
 		b.spent = make(map[netip.Addr]int)
 	}
 	n, known := b.spent[host]
-	if n >= messagesPerHost || !known && len(b.spent) >= maxBudgetedHosts {
+	if n >= limit || !known && len(b.spent) >= maxBudgetedHosts {
 		return false
 	}
 	b.spent[host] = n + 1

@@ -41,41 +41,6 @@ func sendHandshake(n *Node, to netip.AddrPort, key PublicKey, m handshakeMessage
 	n.rpc.Request(ctx, to, dhtrpc.Message{Command: cmdPeerHandshake, Target: (*dhtrpc.ID)(&target), Value: m.append(nil)}, dhtrpc.NoRetry())
 }
 
-func TestHandshakeSlotsAreShared(t *testing.T) {
-	addr := func(i byte) netip.Addr { return netip.AddrFrom4([4]byte{8, 8, 8, i}) }
-	var s handshakeSlots
-	s.init(8, 4)
-	now := time.Unix(1000, 0)
-	take := func(source, client byte) (*serverHandshake, *serverHandshake, bool) {
-		now = now.Add(time.Second)
-		h := new(serverHandshake)
-		d, ok := s.take(now, h, addr(source), addr(client))
-		return h, d, ok
-	}
-	oldest, _, _ := take(1, 100)
-	for range 3 {
-		take(1, 100)
-	}
-	if _, _, ok := take(1, 100); ok {
-		t.Error("a client has more than a relay's slots")
-	}
-	if _, d, ok := take(1, 101); !ok || d != oldest {
-		t.Error("a client shuts out another that comes through the same relay")
-	}
-	for range 4 {
-		take(2, 102)
-	}
-	if _, d, ok := take(3, 103); !ok || d == nil || s.len() != 8 {
-		t.Error("two sources shut out a third")
-	}
-	for i := range byte(200) {
-		take(i%7, i)
-	}
-	if s.len() > 8 {
-		t.Errorf("%d of 8 slots are taken", s.len())
-	}
-}
-
 // While one host floods a listener through all its relays and directly, another
 // one connects, and what the flood costs stays within bounds.
 func TestHandshakeFlood(t *testing.T) {
@@ -119,7 +84,7 @@ func TestHandshakeFlood(t *testing.T) {
 			converse(t, a, <-accepted)
 		}
 		s := server.Stats()
-		if open := s.SocketsAdded - s.SocketsRemoved; open > 510 || s.Handshakes > DefaultMaxHandshakes || s.Limited == 0 {
+		if open := s.SocketsAdded - s.SocketsRemoved; open > 510 || s.Handshakes > DefaultMaxHandshakes*5/4 || s.Limited == 0 {
 			t.Errorf("%d sockets open, %d handshakes under way, %d refused", open, s.Handshakes, s.Limited)
 		}
 		stop()
@@ -218,8 +183,8 @@ func TestSecondRelayRemembersNobody(t *testing.T) {
 		forwarded := false
 		relay.rpc.Do(func() {
 			forwarded = relay.router.stats.Handshakes > 0
-			for k := range relay.router.asked.at {
-				if k.client == victim {
+			for k := range relay.router.asked.m.All() {
+				if k.client == endpointOf(victim) {
 					t.Error("a stranger is remembered as one who asked")
 				}
 			}
@@ -355,7 +320,7 @@ func TestRelayThatNamesARelay(t *testing.T) {
 		defer r.Close()
 		server := w.ready(w.net.NAT(vnet.Symmetric).Host(), Config{})
 		client := w.ready(w.net.NAT(vnet.Symmetric).Host(), Config{})
-		sl := w.listen(server, ListenConfig{})
+		sl := w.listen(server, ListenConfig{AllowRelay: anyRelay})
 		a, err := client.DialWith(w.ctx(time.Minute), sl.PublicKey(), DialConfig{RelayThrough: []PublicKey{r.PublicKey()}})
 		if err != nil {
 			t.Fatal(err)
@@ -404,7 +369,7 @@ func TestRelayedClientThatDawdles(t *testing.T) {
 		r := relayIn(w)
 		server := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
 		client := w.ready(w.net.NAT(vnet.Cone).Host(), Config{})
-		l := w.listen(server, ListenConfig{})
+		l := w.listen(server, ListenConfig{AllowRelay: anyRelay})
 		accepted := w.accept(l)
 		hold := make(chan struct{})
 		a, err := client.DialWith(w.ctx(time.Minute), l.PublicKey(), DialConfig{

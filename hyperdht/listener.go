@@ -41,9 +41,22 @@ type ListenConfig struct {
 	// Backlog is how many connections wait for Accept before further ones are
 	// dropped; 128.
 	Backlog int
-	// MaxConns bounds the open connections that were accepted; 0 is no bound.
-	// MaxPeerConns bounds those of one remote public key.
-	MaxConns, MaxPeerConns int
+	// AllowRelay, if not nil, reports whether to connect to the blind relay that
+	// a client names (Incoming.RelayThrough), so that it can be reached there:
+	// the client may be a stranger, and the relay of its choice. Nil allows none.
+	// It is asked after Allow, and not if RelayThrough lists relays of our own,
+	// which are used instead. It must not wait; a panic refuses, and is logged.
+	// The node connects to at most 16 such relays at once, and for clients of one
+	// public /24 to 4 at once and a second. Without the relay the connection is
+	// looked for in all other ways.
+	AllowRelay func(in Incoming) bool
+	// MaxConns bounds the connections of the listener: the open ones that were
+	// accepted or wait for Accept, and those that are being made. Zero means
+	// 4096; negative means no limit.
+	MaxConns int
+	// MaxPeerConns bounds those of one remote public key. Zero means 256;
+	// negative means no limit.
+	MaxPeerConns int
 	// ReusableSocket lets the next connections of a peer use the path of its
 	// first one while it lasts, if the peer wants that too.
 	ReusableSocket bool
@@ -67,8 +80,12 @@ type ListenConfig struct {
 	plain bool
 }
 
-// DefaultBacklog is the default of [ListenConfig].Backlog.
-const DefaultBacklog = 128
+// Defaults of [ListenConfig].
+const (
+	DefaultBacklog      = 128
+	DefaultMaxConns     = 4096
+	DefaultMaxPeerConns = 256
+)
 
 // Incoming is what is known of somebody who connects, before he is let in. That
 // he holds the key is proven when Accept returns the connection.
@@ -115,9 +132,9 @@ type Listener struct {
 	recent     []*serverHandshake            // those that have ended, oldest first
 	slots      []*serverHandshake            // by handle
 	replays    replayFilter
-	open       map[*Conn]struct{}
 	escorts    int // connections for the sake of their path
-	openByPeer map[PublicKey]int
+	conns      int // open, or being made
+	peerConns  map[PublicKey]int
 }
 
 var _ net.Listener = (*Listener)(nil)
@@ -145,13 +162,19 @@ func (n *Node) Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) 
 	l := &Listener{
 		node: n, keyPair: n.keyPair, cfg: cfg, gone: make(chan struct{}),
 		handshakes: map[[32]byte]*serverHandshake{},
-		open:       map[*Conn]struct{}{}, openByPeer: map[PublicKey]int{},
+		peerConns:  map[PublicKey]int{},
 	}
 	if cfg.KeyPair != nil {
 		l.keyPair = *cfg.KeyPair
 	}
 	if l.cfg.Backlog <= 0 {
 		l.cfg.Backlog = DefaultBacklog
+	}
+	if l.cfg.MaxConns == 0 {
+		l.cfg.MaxConns = DefaultMaxConns
+	}
+	if l.cfg.MaxPeerConns == 0 {
+		l.cfg.MaxPeerConns = DefaultMaxPeerConns
 	}
 	switch {
 	case cfg.KeepAlive == 0:
@@ -336,20 +359,13 @@ func (Addr) Network() string { return "hyperdht" }
 // String is the key in hex.
 func (a Addr) String() string { return a.Key.String() }
 
-// deliver hands a connection to Accept, or closes it if it is one too many.
+// deliver hands a connection to Accept, or closes it if too many wait for that.
 func (l *Listener) deliver(c *Conn) {
-	key := c.RemotePublicKey()
 	l.mu.Lock()
-	tooMany := l.closed ||
-		l.cfg.MaxConns > 0 && len(l.open) >= l.cfg.MaxConns ||
-		l.cfg.MaxPeerConns > 0 && l.openByPeer[key] >= l.cfg.MaxPeerConns
+	tooMany := l.closed
 	if !tooMany {
 		select {
 		case l.accepted <- c:
-			if l.counts() {
-				l.open[c] = struct{}{}
-				l.openByPeer[key]++
-			}
 		default:
 			tooMany = true
 		}
@@ -361,24 +377,27 @@ func (l *Listener) deliver(c *Conn) {
 		return
 	}
 	l.node.stats.accepted.Add(1)
-	if l.counts() {
-		c.link.atEnd(func() { l.forget(c) })
-	}
 }
 
-// counts reports whether open connections have to be counted.
-func (l *Listener) counts() bool { return l.cfg.MaxConns > 0 || l.cfg.MaxPeerConns > 0 }
-
-// forget takes a connection out of the count of open ones.
-func (l *Listener) forget(c *Conn) {
+// reserve counts a connection with a peer, from before it is made until it has
+// ended, and reports whether there is room for it.
+func (l *Listener) reserve(key PublicKey) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.open[c]; !ok {
-		return
+	if l.cfg.MaxConns >= 0 && l.conns >= l.cfg.MaxConns || l.cfg.MaxPeerConns >= 0 && l.peerConns[key] >= l.cfg.MaxPeerConns {
+		return false
 	}
-	delete(l.open, c)
-	key := c.RemotePublicKey()
-	if l.openByPeer[key]--; l.openByPeer[key] == 0 {
-		delete(l.openByPeer, key)
+	l.conns++
+	l.peerConns[key]++
+	return true
+}
+
+// unreserve undoes reserve.
+func (l *Listener) unreserve(key PublicKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns--
+	if l.peerConns[key]--; l.peerConns[key] == 0 {
+		delete(l.peerConns, key)
 	}
 }

@@ -34,6 +34,8 @@ type Node struct {
 
 	randomPunches randomPunches
 	slots         handshakeSlots
+	exchanges     keyExchanges
+	joins         relayJoins
 	known         relayCache
 	reuse         reusableRoutes
 	localAddrs    localAddrs
@@ -87,14 +89,15 @@ func New(cfg Config) (*Node, error) {
 		n.mux.Close()
 		return nil, err
 	}
-	n.router = &router{routes: n.records.routes}
+	n.router = newRouter(n.records.routes)
 	n.slots.init(cfg.MaxHandshakes, cfg.MaxSourceHandshakes)
+	n.exchanges = newKeyExchanges()
 	rpc := cfg.rpc()
 	rpc.Nodes = append(slices.Clone(rpc.Nodes), known...)
 	rpc.Handler = n
 	rpc.Before = []udp.Handler{n.mux}
 	n.sockets = &socketPool{
-		network: cfg.Network, host: cfg.Host, open: map[udp.Conn]*punchSocket{},
+		network: cfg.Network, host: cfg.Host, max: cfg.MaxSockets, open: map[udp.Conn]*punchSocket{},
 		before: []udp.Handler{n.mux}, after: []udp.Handler{udpHandlerFunc(n.handleRPC)},
 	}
 	if n.rpc, err = dhtrpc.Listen(rpc); err != nil {

@@ -39,6 +39,7 @@ type puncher struct {
 	remote   remoteView
 	answered map[netip.AddrPort]time.Time // when the responder answered whom
 	hosts    []netip.Addr                 // where relays see the peer
+	sockets  []netip.AddrPort             // of the peer, as our relays have seen them
 	heardOn  []punchedWay                 // ways that were given to through
 	done     bool
 	reopened chan struct{} // closed when other sockets were tried; nil: not begun
@@ -246,9 +247,14 @@ func (p *puncher) view() remoteView {
 }
 
 // update takes what the other side said about itself. seen is its socket as a
-// relay sees it: addresses on other hosts are nobody's but strangers', unless the
-// host was verified. verified is a host of its that something has proved; being
-// verified sticks to a host (spec §7.1).
+// relay sees it, invalid if that is not to be believed: addresses on other hosts
+// are strangers', unless the host was verified. verified is a host of its that
+// something has proved; being verified sticks to a host (spec §7.1).
+//
+// A responder, whom anybody may ask, believes no more than what it sees: of the
+// addresses that are named those sockets count that a relay has seen. Another
+// port of the same host may be another program's. (Only a peer whose ports are
+// random is looked for on its whole host, once that is verified.)
 func (p *puncher) update(m *punchPayload, seen netip.AddrPort, verified netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -259,7 +265,18 @@ func (p *puncher) update(m *punchPayload, seen netip.AddrPort, verified netip.Ad
 		// The reference names none when it has just found out that it is open.
 		addrs = []netip.AddrPort{seen}
 	}
+	if !p.initiator && seen.IsValid() {
+		if !slices.Contains(p.sockets, seen) && len(p.sockets) < maxPunchedWays {
+			p.sockets = append(p.sockets, seen)
+		}
+		if m.firewall != nat.Random && m.firewall != nat.Unknown && !slices.Contains(addrs, seen) {
+			addrs = append(slices.Clone(addrs), seen)
+		}
+	}
 	for _, a := range addrs {
+		if !p.initiator && a.Port() != 0 && !slices.Contains(p.sockets, a) {
+			continue
+		}
 		if a.Port() == 0 && m.firewall != nat.Random || !p.node.mayPunch(netip.AddrPortFrom(a.Addr(), max(a.Port(), 1))) {
 			continue
 		}

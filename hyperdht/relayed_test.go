@@ -15,6 +15,9 @@ import (
 	"github.com/warren-dht/warren/vnet"
 )
 
+// anyRelay is a ListenConfig.AllowRelay.
+func anyRelay(Incoming) bool { return true }
+
 // relayIn starts a blind relay on a public host.
 func relayIn(w *world) *RelayServer {
 	w.t.Helper()
@@ -45,7 +48,7 @@ func TestRelayedConnections(t *testing.T) {
 				client := w.ready(w.net.NAT(c.client).Host(), Config{})
 				defer server.Close()
 				defer client.Close()
-				var lc ListenConfig
+				lc := ListenConfig{AllowRelay: anyRelay}
 				var dc DialConfig
 				if c.byServer {
 					lc.RelayThrough = []PublicKey{r.PublicKey()}
@@ -102,7 +105,7 @@ func TestUpgradeAndFallback(t *testing.T) {
 		client := w.ready(host, Config{})
 		defer server.Close()
 		defer client.Close()
-		l := w.listen(server, ListenConfig{})
+		l := w.listen(server, ListenConfig{AllowRelay: anyRelay})
 		defer l.Close()
 		accepted := w.accept(l)
 		hold := make(chan struct{})
@@ -189,7 +192,7 @@ func TestRelayThatIsNotThere(t *testing.T) {
 		client := w.ready(w.net.NAT(vnet.Symmetric).Host(), Config{})
 		defer server.Close()
 		defer client.Close()
-		l := w.listen(server, ListenConfig{})
+		l := w.listen(server, ListenConfig{AllowRelay: anyRelay})
 		defer l.Close()
 		_, err := client.DialWith(w.ctx(time.Minute), l.PublicKey(), DialConfig{RelayThrough: []PublicKey{GenerateKeyPair().Public}})
 		if err == nil || !errors.Is(err, ErrRelayAborted) && !errors.Is(err, ErrHolepunchAborted) {

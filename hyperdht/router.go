@@ -31,18 +31,29 @@ type router struct {
 type (
 	askedKey struct {
 		tid    uint16
-		client netip.AddrPort
+		client endpoint
 	}
 	answeredKey struct {
 		target Target
-		server netip.AddrPort
+		server endpoint
 	}
 )
 
 const (
 	askedTime    = 15 * time.Second // requests give up after 6 s; servers may take their time
 	answeredTime = 2 * time.Minute  // punching may be put off several times
+
+	maxAsked    = 65536 // a second and more of them at 50,000 a second from as many networks
+	maxAnswered = 8192
 )
+
+func newRouter(routes *routeTable) *router {
+	return &router{
+		routes:   routes,
+		asked:    newRecent[askedKey](maxAsked, askedTime),
+		answered: newRecent[answeredKey](maxAnswered, answeredTime),
+	}
+}
 
 // RouterStats counts what a node did for others' connections.
 type RouterStats struct {
@@ -119,7 +130,7 @@ func (r *router) holepunch(req *dhtrpc.Request) {
 		now := time.Now()
 		to, ok := r.routes.relay(now, *req.Target)
 		if m.peer.IsValid() {
-			ok = ok && m.peer.Addr() == to.Addr() || r.answered.has(now, answeredKey{*req.Target, m.peer}, answeredTime)
+			ok = ok && m.peer.Addr() == to.Addr() || r.answered.has(now, answeredKey{*req.Target, endpointOf(m.peer)})
 			to = m.peer
 		}
 		there := holepunchMessage{mode: fromRelay, id: m.id, payload: m.payload, peer: req.From}
@@ -148,7 +159,7 @@ func (r *router) mayName(req *dhtrpc.Request, relay netip.AddrPort) bool {
 	if !mayReach(req.From, relay) || !req.Knows(relay) {
 		return false
 	}
-	if !r.budget.take(time.Now(), req.From.Addr()) {
+	if !r.budget.take(time.Now(), req.From.Addr(), messagesPerHost) {
 		r.stats.Limited++
 		return false
 	}
@@ -161,17 +172,23 @@ func (r *router) forward(req *dhtrpc.Request, to netip.AddrPort, may bool, value
 		r.stats.Refused++
 		return false
 	}
-	r.asked.note(time.Now(), askedKey{req.TID, req.From})
+	r.asked.note(time.Now(), askedKey{req.TID, endpointOf(req.From)}, req.From.Addr())
 	return req.Relay(to, value) == nil
 }
 
 // back passes an answer on to the client, if the client asked through us.
 func (r *router) back(req *dhtrpc.Request, client netip.AddrPort, value []byte) bool {
 	now := time.Now()
-	if !client.IsValid() || !r.asked.has(now, askedKey{req.TID, client}, askedTime) {
+	if !client.IsValid() || !r.asked.has(now, askedKey{req.TID, endpointOf(client)}) {
 		r.stats.Refused++
 		return false
 	}
-	r.answered.note(now, answeredKey{*req.Target, req.From})
+	// An answer's source may be forged. What it takes up counts for the server
+	// that has announced itself.
+	holder := req.From
+	if to, ok := r.routes.relay(now, *req.Target); ok {
+		holder = to
+	}
+	r.answered.note(now, answeredKey{*req.Target, endpointOf(req.From)}, holder.Addr())
 	return req.Reply(value, dhtrpc.To(client), dhtrpc.WithoutToken(), dhtrpc.WithoutCloser()) == nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
@@ -17,8 +18,13 @@ import (
 // Times of an incoming handshake (spec §2.4).
 const (
 	handshakeClearWait = 10 * time.Second // an ended one still answers repeated messages
-	serverWait         = 10 * time.Second // for the client's next step
-	allowTime          = 10 * time.Second // for the application's Allow
+	serverWait         = 10 * time.Second // for a path
+	// stepWait is how long the client may take for its next step after we have
+	// answered it last: a packet of its stream, or a punch message. Both come a
+	// round trip later.
+	stepWait  = 3 * time.Second
+	stepTick  = 100 * time.Millisecond // between two looks
+	allowTime = 10 * time.Second       // for the application's Allow
 	// punchPatience is how long the punch of a connection that is behind a relay
 	// goes on without a word of the client. One that we put off waits 20 s.
 	punchPatience = 30 * time.Second
@@ -30,6 +36,7 @@ const (
 	maxFirstMessage = 1100
 	maxWaiters      = 16
 	maxRecent       = 1024
+	maxAskers       = 8 // hosts of a client that our answer went to
 )
 
 // A serverHandshake is an incoming connection from its first message to its
@@ -50,11 +57,15 @@ type serverHandshake struct {
 	forget   *time.Timer // runs when it has ended; guarded by l.mu
 	pathOnly bool        // the client wants nothing but a path; run's
 
+	stepped atomic.Bool // the client has shown that it got the answer
+
 	mu       sync.Mutex
 	waiters  []waiter // guarded until answered
 	answered bool
-	answer   []byte   // our message; nil: silence
-	via      udp.Conn // the socket that the answer leaves from; nil: the one asked on
+	answer   []byte       // our message; nil: silence
+	via      udp.Conn     // the socket that the answer leaves from; nil: the one asked on
+	answerAt time.Time    // when it was last given
+	askers   []netip.Addr // the hosts that it went to, if we may believe that
 
 	// Set before the answer is given.
 	link       *link
@@ -63,6 +74,7 @@ type serverHandshake struct {
 	relayToken bool        // a blind relay is in play
 	patience   *time.Timer // ends a punch of which the client says nothing more
 	highRound  uint64
+	seen       punchMemory
 	messages   int           // of the client, being answered
 	aborted    bool          // the client, or our own Holepunch function, gave up
 	punching   chan struct{} // closed when we punch
@@ -85,6 +97,8 @@ type waiter struct {
 	mode   mode
 	client netip.AddrPort // who wants it
 	relay  netip.AddrPort // through whom it goes, unless the client asks us directly
+	// vouched: the client is where that says, or nobody gets the answer.
+	vouched bool
 }
 
 // A responder is a request that can be answered: under the node's lock, or
@@ -94,147 +108,10 @@ type responder interface {
 	Relay(to netip.AddrPort, value []byte, opts ...dhtrpc.ReplyOption) error
 }
 
-// handshake takes a PEER_HANDSHAKE for the listener's key. It runs under the
-// RPC node's lock.
-func (l *Listener) handshake(req *dhtrpc.Request, m handshakeMessage) {
-	switch m.mode {
-	case fromClient:
-		m.peer = req.From
-	case fromRelay, fromSecondRelay:
-		// The second of two relays names the first, which may be anybody.
-		if !mayReach(req.From, m.peer) || m.mode == fromSecondRelay && !(mayReach(req.From, m.relay) && l.trusts(req.From)) {
-			return
-		}
-	default:
-		return
-	}
-	n := l.node
-	if len(m.noise) < minFirstMessage || len(m.noise) > maxFirstMessage {
-		n.stats.badHandshakes.Add(1)
-		return
-	}
-	key := hash(m.noise)
-	now := time.Now()
-	w := waiter{mode: m.mode, client: m.peer, relay: req.From}
-	if m.mode == fromSecondRelay {
-		w.relay = m.relay
-	}
-
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.suspended {
-		return
-	}
-	if h := l.handshakes[key]; h != nil {
-		h.mu.Lock()
-		answered := h.answered
-		if !answered && len(h.waiters) < maxWaiters {
-			w.req = req.Detach()
-			h.waiters = append(h.waiters, w)
-		}
-		h.mu.Unlock()
-		if answered {
-			w.req = req
-			h.respond(w)
-		}
-		return
-	}
-	if l.replays.has(now, key) {
-		n.stats.replays.Add(1)
-		return
-	}
-	h := &serverHandshake{l: l, key: key, punching: make(chan struct{})}
-	displaced, ok := n.slots.take(now, h, req.From.Addr(), m.peer.Addr())
-	if displaced != nil {
-		displaced.cancel(errDisplaced)
-	}
-	if !ok {
-		n.stats.limited.Add(1)
-		return
-	}
-	pending := req.Detach()
-	w.req = pending
-	h.waiters = []waiter{w}
-	h.ctx, h.cancel = context.WithCancelCause(l.ctx)
-	h.first = firstMessage{
-		noise: slices.Clone(m.noise), direct: m.mode == fromClient, client: m.peer, relay: req.From,
-		to: req.To, conn: req.Conn,
-		vouched: m.mode == fromClient || m.mode == fromRelay && l.trusts(req.From),
-	}
-	if h.first.direct {
-		h.first.relay = netip.AddrPort{}
-	}
-	l.handshakes[key] = h
-	h.id = l.takeSlot(h)
-	l.wg.Go(h.run)
-}
-
-// trusts reports whether what a node says about whence a message came is to be
-// believed: those that we have announced to. Whoever else says that he passes
-// something on may want us to send to somebody who did not ask.
-func (l *Listener) trusts(relay netip.AddrPort) bool {
-	return l.announcer != nil && l.announcer.isRelay(relay)
-}
-
-// takeSlot gives a handshake the lowest free handle. l.mu is held.
-func (l *Listener) takeSlot(h *serverHandshake) uint64 {
-	i := slices.Index(l.slots, nil)
-	if i < 0 {
-		i = len(l.slots)
-		l.slots = append(l.slots, nil)
-	}
-	l.slots[i] = h
-	return uint64(i)
-}
-
-// clear forgets a handshake that ended a while ago. l.mu is held.
-func (l *Listener) clear(h *serverHandshake) {
-	if l.handshakes[h.key] == h {
-		delete(l.handshakes, h.key)
-	}
-	if h.id < uint64(len(l.slots)) && l.slots[h.id] == h {
-		l.slots[h.id] = nil
-		for len(l.slots) > 0 && l.slots[len(l.slots)-1] == nil {
-			l.slots = l.slots[:len(l.slots)-1]
-		}
-	}
-}
-
-// retire keeps an ended handshake for a while, so that repeated messages get
-// the same answer.
-func (l *Listener) retire(h *serverHandshake) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.recent) >= maxRecent {
-		l.clearOldest()
-	}
-	l.recent = append(l.recent, h)
-	// The timer of one that is cleared before its time must not hold on to it:
-	// in a flood there are many.
-	h.forget = time.AfterFunc(handshakeClearWait, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for slices.Contains(l.recent, h) {
-			l.clearOldest()
-		}
-	})
-}
-
-// clearOldest forgets the handshake that ended first. l.mu is held.
-func (l *Listener) clearOldest() {
-	h := l.recent[0]
-	l.recent[0] = nil
-	l.recent = l.recent[1:]
-	h.forget.Stop()
-	l.clear(h)
-}
-
-// dropHandshakes aborts all that are under way.
-func (l *Listener) dropHandshakes(why error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, h := range l.handshakes {
-		h.cancel(why)
+// step notes that the client has shown that it got our answer.
+func (h *serverHandshake) step() {
+	if !h.stepped.Load() && !h.stepped.Swap(true) {
+		h.l.node.slots.stepped(h)
 	}
 }
 
@@ -249,6 +126,9 @@ func (h *serverHandshake) give(answer []byte, via udp.Conn) {
 	waiters := h.waiters
 	h.waiters = nil
 	h.mu.Unlock()
+	if answer != nil {
+		h.l.node.slots.answered(time.Now(), h)
+	}
 	for _, w := range waiters {
 		h.respond(w)
 	}
@@ -260,6 +140,12 @@ func (h *serverHandshake) respond(w waiter) {
 	if h.answer == nil {
 		return
 	}
+	h.mu.Lock()
+	h.answerAt = time.Now()
+	if host := w.client.Addr(); w.vouched && len(h.askers) < maxAskers && !slices.Contains(h.askers, host) {
+		h.askers = append(h.askers, host)
+	}
+	h.mu.Unlock()
 	opts := make([]dhtrpc.ReplyOption, 0, 3)
 	if h.via != nil {
 		opts = append(opts, dhtrpc.Via(h.via))
@@ -331,7 +217,14 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := state.ReadMessage(nil, h.first.noise)
+	var plain []byte
+	err = n.exchanges.run(h.ctx, func() (err error) {
+		plain, err = state.ReadMessage(nil, h.first.noise)
+		return err
+	})
+	if h.ctx.Err() != nil {
+		return nil, context.Cause(h.ctx)
+	}
 	if err != nil {
 		n.stats.badHandshakes.Add(1)
 		return nil, err
@@ -342,11 +235,45 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return nil, err
 	}
 	key, _ := state.RemoteStatic()
-	if err := h.allow(key, &remote); err != nil {
+	in := h.incoming(key, &remote)
+	if err := h.allow(in); err != nil {
 		n.stats.refused.Add(1)
 		return nil, err
 	}
+	if !l.reserve(key) {
+		n.stats.limited.Add(1)
+		out := noisePayload{version: payloadVersion, secretStream: 1, err: wireAborted}
+		h.refuse(&state, &out)
+		return nil, errTooManyConns
+	}
+	c, err := h.attempt(&state, in, &remote)
+	if err != nil {
+		l.unreserve(key)
+		return nil, err
+	}
+	c.link.atEnd(func() { l.unreserve(key) })
+	return c, nil
+}
 
+// refuse gives an answer that is an error.
+func (h *serverHandshake) refuse(state *noise.HandshakeState, out *noisePayload) {
+	if msg, err := h.write(state, out); err == nil {
+		h.give(msg, nil)
+	}
+}
+
+// write makes our message.
+func (h *serverHandshake) write(state *noise.HandshakeState, out *noisePayload) (msg []byte, err error) {
+	err = h.l.node.exchanges.run(h.ctx, func() (err error) {
+		msg, err = state.WriteMessage(nil, out.append(nil))
+		return err
+	})
+	return msg, err
+}
+
+// attempt answers a client that is allowed in, finds a path and proves it.
+func (h *serverHandshake) attempt(state *noise.HandshakeState, in Incoming, remote *noisePayload) (*Conn, error) {
+	l, n := h.l, h.l.node
 	out, locals := h.describe()
 	switch {
 	case remote.version != payloadVersion:
@@ -355,9 +282,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		out.err = wireAborted
 	}
 	if out.err != wireOK {
-		if msg, err := state.WriteMessage(nil, out.append(nil)); err == nil {
-			h.give(msg, nil)
-		}
+		h.refuse(state, &out)
 		return nil, ErrServerIncompatible
 	}
 
@@ -372,19 +297,23 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	h.mu.Unlock()
 	out.udx = &udxInfo{id: h.link.raw.ID(), keepsRelay: true, follows: true, proves: !l.cfg.plain, reusable: l.cfg.ReusableSocket}
 	relay := pickRelay(l.cfg.RelayThrough)
+	left := func() {} // ends the time at a relay of the client's
 	if !relay.key.IsZero() {
 		out.relayThrough = &relayThroughInfo{publicKey: relay.key, token: relay.token}
 	} else if r := remote.relayThrough; r != nil {
-		relay = relayChoice{key: r.publicKey, token: r.token}
+		if leave, ok := h.mayJoin(in); ok {
+			relay, left = relayChoice{key: r.publicKey, token: r.token}, leave
+		}
 	}
 	fail := func(err error) (*Conn, error) {
+		left()
 		h.link.raw.Destroy(nil)
 		return nil, err
 	}
 
 	// The message must be made before the path is chosen: the punch key comes
 	// out of the handshake. It is given when the socket it leaves from is known.
-	answer, err := state.WriteMessage(nil, out.append(nil))
+	answer, err := h.write(state, &out)
 	if err != nil {
 		return fail(err)
 	}
@@ -393,23 +322,28 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		return fail(err)
 	}
 	h.link.setRemote(remote.udx, &res, 0)
+	atOnce := remote.firewall == nat.Open && h.first.vouched || h.first.direct
 	h.mu.Lock()
 	h.seal = newPunchSeal(&res, remote.udx.proves)
-	h.relayToken = !relay.key.IsZero()
+	h.relayToken = !atOnce && !relay.key.IsZero()
 	h.mu.Unlock()
 
-	if remote.firewall == nat.Open && h.first.vouched || h.first.direct {
+	if atOnce {
 		h.give(answer, nil)
+		left() // there is no need for it
 		h.attach()
 	} else {
 		var via udp.Conn
 		if out.firewall != nat.Open && !l.cfg.NoHolepunch {
-			via = h.preparePunch(h.sameLAN(locals, &remote))
+			via = h.preparePunch(h.sameLAN(locals, remote))
 		}
 		h.give(answer, via)
 		if h.relayToken {
 			relay.initiator = out.relayThrough != nil
-			l.wg.Go(func() { h.pair(relay) })
+			l.wg.Go(func() {
+				defer left()
+				h.pair(relay)
+			})
 		}
 	}
 	return h.await(res)
@@ -477,57 +411,84 @@ func (h *serverHandshake) await(res noise.Result) (*Conn, error) {
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	defer cancel(nil)
 	h.l.wg.Go(func() { h.watch(ctx, cancel) })
-	return h.link.establish(ctx, res, streamOptions{
-		keepAlive: h.l.cfg.KeepAlive, insecureDatagrams: h.l.cfg.InsecureDatagrams, needsProof: !h.l.cfg.AcceptUnproven,
+	// Nothing keeps those alive that have not proved themselves: a timer would
+	// hold on to what is left of them.
+	c, err := h.link.establish(ctx, res, streamOptions{
+		insecureDatagrams: h.l.cfg.InsecureDatagrams, needsProof: !h.l.cfg.AcceptUnproven,
 	})
+	if err == nil {
+		c.SetKeepAlive(h.l.cfg.KeepAlive)
+	}
+	return c, err
 }
 
-// watch ends the wait for a path: when the client takes no next step in time, or
-// when the punch is over without a way through. A relay that is being tried
+// watch ends the wait for the peer: when the client takes no next step in time,
+// or when the punch is over without a way through. A relay that is being tried
 // prolongs it.
 func (h *serverHandshake) watch(ctx context.Context, cancel context.CancelCauseFunc) {
-	wait, grace := serverWait, time.Second // what was sent last may still arrive
+	step, grace := stepWait, time.Second // what was sent last may still arrive
+	since, end := time.Now(), time.Now().Add(serverWait)
 	h.mu.Lock()
 	p := h.puncher
 	if h.relayToken {
-		wait, grace = relayPairTime, relayPairTime
+		step, grace, end = relayPairTime, relayPairTime, time.Now().Add(relayPairTime)
 	}
 	h.mu.Unlock()
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	punching := h.punching
+	tick := time.NewTicker(stepTick)
+	defer tick.Stop()
+	punching, attached := h.punching, h.link.attached
 	var punched <-chan struct{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-h.link.attached:
-			return
+		case <-attached: // the link bounds what follows
+			attached, punching, punched = nil, nil, nil
+			since = time.Now()
 		case <-punching: // it bounds itself
 			punching, punched = nil, p.ctx.Done()
-			t.Stop()
 		case <-punched:
 			punched = nil
-			t.Reset(grace)
-		case <-t.C:
-			cancel(ErrHolepunchAborted)
-			return
+			end = time.Now().Add(grace)
+		case now := <-tick.C:
+			if conn, _ := h.link.raw.LastPath(); conn != nil {
+				h.step()
+			}
+			h.mu.Lock()
+			if h.answerAt.After(since) {
+				since = h.answerAt
+			}
+			h.mu.Unlock()
+			stepped := h.stepped.Load()
+			switch {
+			case stepped && attached == nil:
+				return
+			case !stepped && now.Sub(since) >= step,
+				punched == nil && now.After(end) && (!stepped || attached != nil):
+				cancel(ErrHolepunchAborted)
+				return
+			}
 		}
 	}
 }
 
-// allow asks the application.
-func (h *serverHandshake) allow(key PublicKey, remote *noisePayload) error {
-	f := h.l.cfg.Allow
-	if f == nil {
-		return nil
-	}
+// incoming is what the application is told.
+func (h *serverHandshake) incoming(key PublicKey, remote *noisePayload) Incoming {
 	in := Incoming{
 		RemotePublicKey: key, Addr: h.first.client, Relay: h.first.relay,
 		Class: remote.firewall, Addresses: remote.addresses4,
 	}
 	if r := remote.relayThrough; r != nil {
 		in.RelayThrough = r.publicKey
+	}
+	return in
+}
+
+// allow asks the application.
+func (h *serverHandshake) allow(in Incoming) error {
+	f := h.l.cfg.Allow
+	if f == nil {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, allowTime)
 	defer cancel()
@@ -564,17 +525,22 @@ func (h *serverHandshake) arrived(_ *udx.Stream, conn udp.Conn, from netip.AddrP
 	if h.expects(from.Addr()) {
 		how = expected
 	}
-	return link.offer(candidate{socketPath{conn, from}, h.l.node.kindOf(conn, from)}, how)
+	if !link.offer(candidate{socketPath{conn, from}, h.l.node.kindOf(conn, from)}, how) {
+		return false
+	}
+	h.step()
+	return true
 }
 
 // expects reports whether the client is known to be at that host: our answer went
 // there, or a relay of ours sees its puncher there, or it is in our own network.
 func (h *serverHandshake) expects(host netip.Addr) bool {
-	if h.first.vouched && host == h.first.client.Addr() || isPrivate(host) {
+	if isPrivate(host) {
 		return true
 	}
 	h.mu.Lock()
 	p := h.puncher
+	asked := slices.Contains(h.askers, host)
 	h.mu.Unlock()
-	return p != nil && p.knowsHost(host)
+	return asked || p != nil && p.knowsHost(host)
 }

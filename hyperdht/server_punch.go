@@ -31,13 +31,19 @@ func (l *Listener) holepunch(req *dhtrpc.Request, m holepunchMessage) {
 	if !ok {
 		return
 	}
+	fresh, replay := h.seen.note([nonceSize]byte(m.payload), m.peer)
+	if replay {
+		l.node.stats.replays.Add(1)
+		return
+	}
+	h.step()
 	h.messages++
 	if h.patience != nil {
 		h.patience.Reset(punchPatience)
 	}
 	pending := req.Detach()
 	l.wg.Go(func() {
-		if answer, via := h.punchMessage(pending, &m, &p); answer != nil {
+		if answer, via := h.punchMessage(pending, &m, &p, fresh); answer != nil {
 			back := holepunchMessage{mode: fromServer, payload: h.seal.seal(answer), peer: m.peer}
 			var opts []dhtrpc.ReplyOption
 			if via != nil {
@@ -53,14 +59,21 @@ func (l *Listener) holepunch(req *dhtrpc.Request, m holepunchMessage) {
 
 // punchMessage takes one message of the client and returns the answer, nil for
 // none, and the socket that it leaves from, nil for the one it came in on.
-// Messages may be repeated; only starting to punch happens once.
-func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage, in *punchPayload) (*punchPayload, *punchSocket) {
+// Messages may be repeated: such a one is answered again, and has no other
+// effect.
+//
+// Nothing is sent to an address of the client's before something shows that it
+// is the client's: a relay of ours sees this message, which only somebody who got
+// our answer can have sealed, come from there, and the host is one that the
+// answer went to or that has echoed our token.
+func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage, in *punchPayload, fresh bool) (*punchPayload, *punchSocket) {
 	l, n := h.l, h.l.node
 	aborted := &punchPayload{err: wireAborted}
 	h.mu.Lock()
 	p := h.puncher
 	gone := h.aborted
 	relayed := h.relayToken
+	asker := slices.Contains(h.askers, m.peer.Addr())
 	h.mu.Unlock()
 	if p == nil || gone {
 		return aborted, nil
@@ -74,13 +87,13 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 	echoed := ourRelay && in.remoteToken != nil && *in.remoteToken == *ownToken
 	p.observe(req.Conn, req.To, req.From)
 	h.mu.Lock()
-	newest := in.round >= h.highRound
+	newest := fresh && in.round >= h.highRound
 	h.highRound = min(max(h.highRound, in.round), maxRound)
 	h.mu.Unlock()
 	if newest {
 		var seen netip.AddrPort
 		var verified netip.Addr
-		if ourRelay {
+		if echoed || ourRelay && asker {
 			seen = m.peer
 		}
 		if echoed {
@@ -100,7 +113,7 @@ func (h *serverHandshake) punchMessage(req *dhtrpc.Pending, m *holepunchMessage,
 		}
 	}
 	own, addrs := p.local()
-	if ourRelay && (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
+	if newest && ourRelay && (asker || echoed) && (own == nat.Open || own == nat.Consistent) && in.remote.IsValid() && slices.Contains(addrs, in.remote) {
 		// Fast open: the client has opened its NAT towards us already.
 		p.answerFast(m.peer)
 	}

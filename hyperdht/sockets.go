@@ -10,8 +10,8 @@ import (
 )
 
 // maxPunchSockets bounds the sockets that a node has open for punching, over
-// all its attempts: one birthday punch takes up to 448. Those that carry a connection
-// are not among them.
+// all its attempts: one birthday punch takes up to 448. Those that carry a
+// connection are not among them; Config.MaxSockets bounds both.
 const maxPunchSockets = 480
 
 // lingerTime is how long a socket stays open after the stream that it carried
@@ -24,6 +24,7 @@ const lingerTime = 5 * time.Second
 type socketPool struct {
 	network udp.Network
 	host    netip.Addr
+	max     int           // sockets open, those that carry connections included; negative: no limit
 	after   []udp.Handler // asked before and after the socket's own handler
 	before  []udp.Handler
 
@@ -57,7 +58,7 @@ func (p *socketPool) acquire(punched func(s *punchSocket, from netip.AddrPort)) 
 	if p.closed {
 		return nil, ErrClosed
 	}
-	if p.idle >= maxPunchSockets {
+	if p.idle >= maxPunchSockets || p.max >= 0 && len(p.open) >= p.max {
 		return nil, errTooManySockets
 	}
 	conn, err := p.network.Listen(netip.AddrPortFrom(p.host, 0))

@@ -13,7 +13,7 @@ import (
 func TestSocketPool(t *testing.T) {
 	net := vnet.New(1)
 	defer net.Close()
-	p := &socketPool{network: net.Host(), host: netip.IPv4Unspecified(), open: map[udp.Conn]*punchSocket{}}
+	p := &socketPool{network: net.Host(), host: netip.IPv4Unspecified(), max: -1, open: map[udp.Conn]*punchSocket{}}
 	defer p.close()
 	acquire := func() *punchSocket {
 		t.Helper()

@@ -129,7 +129,7 @@ func TestConnectionWeight(t *testing.T) {
 // weight.
 func serveWeight(t *testing.T, boot string) {
 	node := loopbackNode(t, Config{Bootstrap: []string{boot}, Firewalled: isFalse()})
-	l, err := node.Listen(t.Context(), ListenConfig{})
+	l, err := node.Listen(t.Context(), ListenConfig{MaxConns: -1, MaxPeerConns: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,7 +174,7 @@ func hdServer(flags *flag.FlagSet, args []string) {
 	punch := flags.Bool("punch", false, "stay firewalled")
 	flags.Parse(args)
 	node := start(member(*bootstrap, *punch))
-	l, err := node.Listen(context.Background(), hyperdht.ListenConfig{})
+	l, err := node.Listen(context.Background(), hyperdht.ListenConfig{MaxConns: -1, MaxPeerConns: -1})
 	measure.Check(err)
 	go func() {
 		for {
