@@ -45,7 +45,8 @@ type core struct {
 
 	deferring bool // output holds new data back for a longer train
 
-	rcv receiver
+	rcv   receiver
+	doubt doubt
 
 	// A change of the remote address is complete when changeSeq is acknowledged.
 	changing  bool
@@ -162,16 +163,17 @@ func (c *core) input(now instant, p *packet) {
 	}
 	if p.flags&flagHeartbeat != 0 {
 		c.rcv.ackNow = true
+		c.trust(now)
 		return
 	}
-	ahead := p.seq.Sub(c.rcv.next)
+	if p.flags&flagDestroy != 0 {
+		c.destroyed(now, p) // whatever else it says, its sender is gone
+		return
+	}
+	c.trust(now)
 	owed := c.rcv.ackState
 	if p.flags&(flagData|flagEnd) != 0 {
 		c.rcv.receive(now, p)
-	}
-	if p.flags&flagDestroy != 0 && ahead >= 0 && ahead < maxAhead {
-		c.fail(errReset)
-		return
 	}
 	if c.snd.nxt.Less(p.ack) {
 		c.rcv.ackState = owed // §2.4: acknowledges what was never sent; no answer

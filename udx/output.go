@@ -35,6 +35,12 @@ func (c *core) output(now instant, b *batch) (more bool) {
 	if b.full() {
 		return true
 	}
+	if c.doubt.due {
+		c.sendChallenge(b)
+	}
+	if b.full() {
+		return true
+	}
 	if c.rcv.owes(now) {
 		c.sendAck(b)
 	}
@@ -225,6 +231,12 @@ func (c *core) sendZeroProbe(b *batch) {
 		c.sendBare(flagHeartbeat, b)
 		return
 	}
+	c.sendOld(b)
+}
+
+// sendOld sends an empty DATA packet with an old number, which every version
+// answers.
+func (c *core) sendOld(b *batch) {
 	h := c.header(flagData)
 	h.seq = c.snd.una - 1
 	b.add(h.Append(b.take(headerSize)), c.remote)

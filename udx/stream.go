@@ -158,6 +158,7 @@ func (s *Stream) take(now instant, conn udp.Conn, d udp.Datagram, in *intake, b 
 		return
 	}
 	s.paths.last = from
+	p.elsewhere = from != s.paths.current
 	s.core.input(now, &p)
 	if p.flags&(flagMessage|flagHeartbeat) == flagMessage && s.messages.put(p.payload) {
 		s.readable.Broadcast()
@@ -222,7 +223,8 @@ func (s *Stream) deadline() instant {
 	at := s.core.deadline()
 	at = earliest(at, s.lingerUntil())
 	if s.relay.Load() != nil {
-		at = earliest(at, s.core.timers.heard.add(relayIdleTime))
+		end, _ := s.core.relayEnd()
+		at = earliest(at, end)
 	}
 	return at
 }
@@ -244,8 +246,10 @@ func (s *Stream) expire(now instant) {
 	if s.lingerUntil().reached(now) {
 		s.abort(errLinger)
 	}
-	if s.relay.Load() != nil && s.core.timers.heard.add(relayIdleTime) <= now {
-		s.core.fail(errRelayIdle)
+	if s.relay.Load() != nil {
+		if end, err := s.core.relayEnd(); end <= now {
+			s.core.fail(err)
+		}
 	}
 }
 

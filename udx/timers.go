@@ -113,6 +113,7 @@ func (c *core) deadline() instant {
 	d = earliest(d, t.keep)
 	d = earliest(d, t.zero)
 	d = earliest(d, c.giveUp())
+	d = earliest(d, c.doubt.deadline())
 	if c.connected {
 		d = earliest(d, c.rcv.ackAt)
 	}
@@ -128,6 +129,9 @@ func (c *core) expire(now instant) {
 		} else {
 			c.fail(errTimedOut)
 		}
+		return
+	}
+	if c.expireDoubt(now); c.done {
 		return
 	}
 	if t.reorder.reached(now) {
