@@ -72,8 +72,9 @@ type batchStep struct {
 	rtt       time.Duration // of the newest of them; 0: none
 }
 
-// newCore returns a stream's core in its first state (docs/spec/udx.md §2.1).
-func newCore(id uint32, start, ack seq.Number, maxWindow int) core {
+// newCore returns a stream's core in its first state (docs/spec/udx.md §2.1). mem
+// may be nil.
+func newCore(id uint32, start, ack seq.Number, maxWindow int, mem *memory) core {
 	c := core{
 		id:       id,
 		snd:      newSendQueue(start),
@@ -89,6 +90,7 @@ func newCore(id uint32, start, ack seq.Number, maxWindow int) core {
 	c.rcv.max = max(maxWindow, fullPacket)
 	c.rcv.limit = min(initialWindow, c.rcv.max)
 	c.rcv.advertised = c.rcv.limit
+	c.rcv.mem, c.rcv.queue.mem, c.rcv.ooo.mem = mem, mem, mem
 	return c
 }
 
@@ -145,6 +147,7 @@ func (c *core) fail(err error) {
 func (c *core) release() {
 	c.snd.clear()
 	c.rcv.ooo.clear()
+	c.rcv.gapAt = 0
 	c.timers = timers{}
 }
 

@@ -93,7 +93,7 @@ func newStream(m *Mux, id uint32, config StreamConfig) *Stream {
 		id:     id,
 		accept: config.Accept,
 		onEnd:  config.OnEnd,
-		core:   newCore(id, seq.Number(config.Seq), 0, m.config.MaxWindow),
+		core:   newCore(id, seq.Number(config.Seq), 0, m.config.MaxWindow, &m.memory),
 		done:   make(chan struct{}),
 	}
 	s.core.init()
@@ -240,6 +240,10 @@ func (s *Stream) lingerUntil() instant {
 func (s *Stream) expire(now instant) {
 	s.armed = 0
 	if s.core.done {
+		return
+	}
+	if s.core.rcv.gapEnd().reached(now) {
+		s.abort(errGap)
 		return
 	}
 	s.core.expire(now)
@@ -468,7 +472,7 @@ func (s *Stream) Close() error {
 	s.mu.Lock()
 	if s.closed || s.core.done {
 		s.closed = true
-		s.core.rcv.queue.clear()
+		s.dropUnread()
 		s.readable.Broadcast()
 		s.unlock()
 		return nil
@@ -484,7 +488,7 @@ func (s *Stream) Close() error {
 	s.closedAt = now
 	c.rcv.discard = true
 	c.rcv.ackNow = c.rcv.ackNow || c.rcv.advertised < c.rcv.limit/2
-	c.rcv.queue.clear()
+	s.dropUnread()
 	s.finish()
 	s.readable.Broadcast()
 	s.writable.Broadcast()
@@ -503,7 +507,7 @@ func (s *Stream) Destroy(err error) {
 	s.mu.Lock()
 	s.closed = true
 	s.abort(err)
-	s.core.rcv.queue.clear()
+	s.dropUnread()
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	s.unlock()

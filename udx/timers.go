@@ -114,6 +114,7 @@ func (c *core) deadline() instant {
 	d = earliest(d, t.zero)
 	d = earliest(d, c.giveUp())
 	d = earliest(d, c.doubt.deadline())
+	d = earliest(d, c.rcv.gapEnd())
 	if c.connected {
 		d = earliest(d, c.rcv.ackAt)
 	}
@@ -130,6 +131,9 @@ func (c *core) expire(now instant) {
 			c.fail(errTimedOut)
 		}
 		return
+	}
+	if c.rcv.gapEnd().reached(now) {
+		c.fail(errGap)
 	}
 	if c.expireDoubt(now); c.done {
 		return

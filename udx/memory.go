@@ -1,0 +1,38 @@
+package udx
+
+import "sync/atomic"
+
+// DefaultMaxMemory is what all streams of a Mux together keep of what they have
+// received, in bytes, before each of them is held to a small share.
+const DefaultMaxMemory = 64 << 20
+
+const (
+	// orderedShare is what a stream may always keep for its reader, in bytes.
+	orderedShare = initialWindow
+	// gapShare is what a stream may always keep behind a gap, in bytes.
+	gapShare = 16 << 10
+)
+
+// memory counts what the streams of a Mux keep of what they have received: the
+// slabs that it lies in, their descriptions, and messages. It is shared by all
+// streams and has no lock. Nil counts nothing and is never short.
+type memory struct {
+	used atomic.Int64
+	max  int64
+}
+
+// take counts n more bytes, or fewer.
+func (m *memory) take(n int) {
+	if m != nil {
+		m.used.Add(int64(n))
+	}
+}
+
+// left is how much is left, in bytes; less than nothing if the streams' shares
+// have used more.
+func (m *memory) left() int {
+	if m == nil {
+		return 1 << 30
+	}
+	return int(m.max - m.used.Load())
+}
