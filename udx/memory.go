@@ -6,12 +6,10 @@ import "sync/atomic"
 // received, in bytes, before each of them is held to a small share.
 const DefaultMaxMemory = 64 << 20
 
-const (
-	// orderedShare is what a stream may always keep for its reader, in bytes.
-	orderedShare = initialWindow
-	// gapShare is what a stream may always keep behind a gap, in bytes.
-	gapShare = 16 << 10
-)
+// share is what a stream may always keep, in order or not, in bytes. It is a
+// window's worth: an honest peer, which has been told of the window, is not
+// refused what it has sent already.
+const share = initialWindow
 
 // memory counts what the streams of a Mux keep of what they have received: the
 // slabs that it lies in, their descriptions, and messages. It is shared by all

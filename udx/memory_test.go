@@ -232,24 +232,24 @@ func TestUnreadMemory(t *testing.T) {
 			}
 			conn.forget()
 		}
-		share := 0
+		largest := 0
 		for _, s := range list {
 			u := s.core.rcv.queue.held + s.core.rcv.ooo.cost()
-			share = max(share, u)
-			if s.core.rcv.queue.size < orderedShare {
+			largest = max(largest, u)
+			if s.core.rcv.queue.size < share {
 				t.Errorf("a stream was refused its next packet with %d bytes unread", s.core.rcv.queue.size)
 			}
 		}
 		// A share may end within a slab as large as the rest of it.
-		if most := 4<<20 + streams*(2*orderedShare+gapShare+3*maxPayload); mux.Memory() > most || share > 1<<20 {
-			t.Errorf("%d bytes, the largest stream has %d", mux.Memory(), share)
+		if most := 4<<20 + streams*(2*share+2*share+3*maxPayload); mux.Memory() > most || largest > 1<<20 {
+			t.Errorf("%d bytes, the largest stream has %d", mux.Memory(), largest)
 		}
-		t.Logf("%d bytes, the largest stream has %d", mux.Memory(), share)
+		t.Logf("%d bytes, the largest stream has %d", mux.Memory(), largest)
 
 		// Reading makes room, and the peer is told so.
 		conn.forget()
 		s := list[0]
-		buf := make([]byte, orderedShare/2)
+		buf := make([]byte, share/2)
 		told := false
 		for range 4 {
 			if s.core.rcv.queue.size > 0 {
@@ -258,7 +258,7 @@ func TestUnreadMemory(t *testing.T) {
 		}
 		for _, d := range conn.sent {
 			p, _ := parsePacket(d.Payload)
-			told = told || p.rwnd >= orderedShare/4
+			told = told || p.rwnd >= share/4
 		}
 		if !told {
 			t.Error("the peer of a stream that was read is not told of room")

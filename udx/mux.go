@@ -19,8 +19,8 @@ type Config struct {
 	MaxWindow int
 	// MaxMemory is how much all streams together keep of what was received and
 	// not read, in bytes. When it is used up, a stream still keeps 128 KiB for its
-	// reader and 16 KiB behind a gap; what goes beyond is dropped, and its sender
-	// repeats it. Default: 64 MiB.
+	// reader and as much behind a gap; packets beyond that are dropped, and the
+	// peer sends them again. Default: 64 MiB.
 	MaxMemory int
 	// Rand is where stream ids come from; nil is crypto/rand. Whoever guesses
 	// a stream's id and path can forge its packets.

@@ -117,6 +117,11 @@ func (c *core) next(now instant) *sentPacket {
 		return nil
 	}
 	if q.lost.n > 0 {
+		// The oldest first (RFC 6298, section 5.4): it is what the peer can take
+		// even if it has no memory for what follows.
+		if p := q.at(q.una); p.state == packetLost {
+			return p
+		}
 		return q.at(q.lost.head)
 	}
 	return q.at(q.nxt)

@@ -68,7 +68,7 @@ func (r *reassembly) add(next, n seq.Number, fl flags, payload []byte, limit int
 	if n.Sub(next) >= maxAhead || len(payload) > maxPayload || r.charge()+windowCharge > limit || r.held > 2*limit {
 		return false
 	}
-	if need := len(payload) + earlySize; r.cost()+need > gapShare && r.mem.left() < need {
+	if need := len(payload) + earlySize; r.cost()+need > share && r.mem.left() < need {
 		return false
 	}
 	if !r.have.Add(n) {

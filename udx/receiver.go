@@ -63,7 +63,7 @@ type ackState struct {
 // bound is the most that is kept now: the limit, or less as the memory of all
 // streams is used up, down to a share.
 func (r *receiver) bound(used int) int {
-	return min(r.limit, max(orderedShare, used+r.mem.left()/4))
+	return min(r.limit, max(share, used+r.mem.left()/4))
 }
 
 // window is the receive window to advertise: what is free, never a sliver.
@@ -130,7 +130,7 @@ func (r *receiver) receive(now instant, p *packet) {
 // its share unread.
 func (r *receiver) full() bool {
 	n := r.queue.size
-	return n >= r.limit+largeSlab || n >= orderedShare && r.mem.left() <= 0
+	return n >= r.limit+largeSlab || n >= share && r.mem.left() <= 0
 }
 
 // gapEnd is when a gap has been open for too long: what is behind it must not be
