@@ -24,6 +24,8 @@ type link struct {
 	node *Node
 	raw  *udx.Stream
 
+	maxMessage int // of the encrypted stream; 0: the default
+
 	attached chan struct{} // closed when there is a path
 
 	mu          sync.Mutex
@@ -282,7 +284,7 @@ func (l *link) establish(ctx context.Context, res noise.Result, keepAlive time.D
 		case <-ctx.Done():
 		}
 	}
-	sec, err := secretstream.New(l.raw, res, secretstream.Config{KeepAlive: keepAlive, SkipEmpty: true})
+	sec, err := secretstream.New(l.raw, res, secretstream.Config{KeepAlive: keepAlive, SkipEmpty: true, MaxMessage: l.maxMessage})
 	if err != nil {
 		l.raw.Destroy(nil)
 		return nil, err

@@ -1,6 +1,7 @@
 package hyperdht
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -366,6 +367,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	link.maxMessage = cmp.Or(h.l.cfg.MaxMessage, n.cfg.MaxMessage)
 	link.setRemote(remote.udx, 0)
 	h.pathOnly = remote.udx.pathOnly
 	h.mu.Lock()

@@ -137,7 +137,7 @@ func (f *frameBudget) slowest(now time.Time) *input {
 // the read deadline.
 func (in *input) claim(n int) error {
 	in.progress.Store(0)
-	in.stall.cut.Store(0) // it is not the peer who lets us wait
+	in.stall.goesOn() // it is not the peer that keeps us waiting
 	for began := time.Now(); !frames.try(in, n); {
 		now := time.Now()
 		wait := claimPoll
@@ -162,7 +162,7 @@ func (in *input) claim(n int) error {
 		time.Sleep(wait)
 	}
 	in.claimed = true
-	in.stall.frame.Add(1) // its time begins now
+	in.stall.restart() // its time begins now
 	return nil
 }
 

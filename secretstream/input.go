@@ -164,7 +164,7 @@ func (c *Conn) step(f func(*input) error) error {
 		return in.err
 	}
 	err := f(in)
-	in.stall.cut.Store(0)
+	in.stall.goesOn()
 	if err == nil {
 		return nil
 	}
@@ -254,7 +254,6 @@ func (in *input) frame(least, most int) (off, n int, err error) {
 	if err := in.fill(prefixSize + n); err != nil {
 		return 0, 0, err
 	}
-	in.stall.frame.Add(1)
 	in.unclaim()
 	off = in.lo + prefixSize
 	in.lo = off + n

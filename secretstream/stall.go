@@ -22,7 +22,6 @@ const (
 // which runs only while something is missing, looks at that.
 type stallWatch struct {
 	cut   atomic.Int64 // size of the frame that a reader waits for; 0: for none
-	frame atomic.Int64 // its number
 	reads atomic.Int64 // of raw, so far
 	armed atomic.Bool
 
@@ -30,8 +29,22 @@ type stallWatch struct {
 	timer   *time.Timer // or nil
 	seen    int64       // reads, when last looked at
 	seenAt  time.Time   // since when
-	whole   int64       // frame, when last looked at
+	whole   uint64      // bytes of whole frames, when last looked at
 	wholeAt time.Time
+}
+
+// goesOn notes that the reader does not wait for the peer any more.
+func (w *stallWatch) goesOn() {
+	if w.cut.Load() != 0 {
+		w.cut.Store(0)
+	}
+}
+
+// restart gives the present frame its time anew.
+func (w *stallWatch) restart() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seenAt, w.wholeAt = time.Time{}, time.Time{}
 }
 
 // waits notes that a reader waits for the rest of a frame of n bytes.
@@ -64,7 +77,7 @@ func (w *stallWatch) look(c *Conn) {
 	if n := w.reads.Load(); n != w.seen || w.seenAt.IsZero() {
 		w.seen, w.seenAt = n, now
 	}
-	if n := w.frame.Load(); n != w.whole || w.wholeAt.IsZero() {
+	if n := c.in.bytes.Load(); n != w.whole || w.wholeAt.IsZero() {
 		w.whole, w.wholeAt = n, now
 	}
 	if now.Sub(w.seenAt) >= stallTime-stallTick || now.Sub(w.wholeAt) >= stallTime+time.Duration(cut)*time.Second/frameRate {
