@@ -92,7 +92,7 @@ func (p *pump) deliver(i int, dgs ...[]byte) {
 // check holds end i's memory against its bounds.
 func (p *pump) check(i int) {
 	e := &p.ends[i]
-	if n := e.rcv.queue.size; n > e.rcv.limit+largeSlab+maxPayload+e.rcv.limit/4 {
+	if n := e.rcv.queue.size; n > e.rcv.limit+pushRoom+maxPayload+e.rcv.limit/4 {
 		p.Fatalf("%d bytes wait for the reader", n)
 	}
 	if n := e.rcv.ooo.charge(); n > e.rcv.limit+e.rcv.limit/4 {

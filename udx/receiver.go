@@ -16,6 +16,9 @@ const (
 	fullPacket = 1452
 	// initialWindow is the receive window of a new stream, in bytes.
 	initialWindow = 128 << 10
+	// pushRoom is how much is taken above the window: old peers push a packet into
+	// a closed one to see whether it has opened (docs/spec/udx.md §10, 6).
+	pushRoom = 16 << 10
 	// gapTime is how long a gap may stay open while nothing before it comes. A
 	// sender that cannot fill it gives up after 13 s (docs/spec/udx.md §3.7).
 	gapTime = 30 * time.Second
@@ -34,7 +37,7 @@ type receiver struct {
 	queue  byteQueue  // in order, unread
 	ooo    reassembly
 	mem    *memory
-	gapAt  instant // when the gap before ooo opened, or was last narrowed; 0: there is none
+	gapAt  instant                 // when the gap before ooo opened, or was last narrowed; 0: there is none
 	fresh  [freshBlocks]seq.Number // came out of order since the last acknowledgement
 	nfresh int                     // how many did
 
@@ -95,7 +98,7 @@ func (r *receiver) receive(now instant, p *packet) {
 	}
 	if p.seq != r.next {
 		// §7 (b): what is not kept is not acknowledged either.
-		if r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4) {
+		if r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4-r.queue.size) {
 			r.fresh[r.nfresh%freshBlocks] = p.seq
 			r.nfresh++
 			if r.gapAt == 0 {
@@ -130,7 +133,7 @@ func (r *receiver) receive(now instant, p *packet) {
 // its share unread.
 func (r *receiver) full() bool {
 	n := r.queue.size
-	return n >= r.limit+largeSlab || n >= share && r.mem.left() <= 0
+	return n >= r.limit+pushRoom || n >= share && r.mem.left() <= 0
 }
 
 // gapEnd is when a gap has been open for too long: what is behind it must not be
