@@ -81,6 +81,10 @@ type Config struct {
 	// KeepAlive is how long a connection may be silent before an empty message
 	// keeps NATs' mappings alive; 0 is 5 s, negative is never.
 	KeepAlive time.Duration
+	// MaxMessage is the largest message that connections accept, in bytes, unless
+	// [ListenConfig] or [DialConfig] says otherwise; see [secretstream.Config]. A
+	// peer can make a connection hold that much. Zero means 1 MiB.
+	MaxMessage int
 	// RandomPunchInterval is the pause after a punch that sends thousands of
 	// datagrams; 0 is 20 s, negative none.
 	RandomPunchInterval time.Duration

@@ -1,6 +1,7 @@
 package hyperdht
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type DialConfig struct {
 	// KeepAlive is how long the connection may be silent before an empty message
 	// keeps it alive; 0 is the node's setting, negative is never.
 	KeepAlive time.Duration
+	// MaxMessage is the largest message that the connection accepts, in bytes.
+	// Zero means the node's [Config].MaxMessage.
+	MaxMessage int
 	// NoLAN neither tells nor uses addresses on the local network.
 	NoLAN bool
 	// NoFastOpen waits for the peer's answer before the first punch.
@@ -190,6 +194,7 @@ func (d *dial) introduce() (err error) {
 	if d.link, err = n.newLink(d.arrived); err != nil {
 		return err
 	}
+	d.link.maxMessage = cmp.Or(d.cfg.MaxMessage, n.cfg.MaxMessage)
 	fail := func(err error) error { d.link.raw.Destroy(nil); return err }
 	p := noisePayload{
 		version: payloadVersion, secretStream: 1,

@@ -45,7 +45,7 @@ func (l *link) establish(ctx context.Context, res noise.Result, o streamOptions)
 		case <-ctx.Done():
 		}
 	}
-	cfg := secretstream.Config{KeepAlive: o.keepAlive, SkipEmpty: true, Prove: proves}
+	cfg := secretstream.Config{KeepAlive: o.keepAlive, SkipEmpty: true, Prove: proves, MaxMessage: l.maxMessage}
 	switch {
 	case proves:
 		cfg.Datagrams = secretstream.DatagramsSecret

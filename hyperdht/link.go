@@ -21,6 +21,8 @@ type link struct {
 	node *Node
 	raw  *udx.Stream
 
+	maxMessage int // of the encrypted stream; 0: the default
+
 	attached chan struct{} // closed when there is a path
 
 	mu       sync.Mutex

@@ -38,6 +38,9 @@ type ListenConfig struct {
 	// KeepAlive is how long a connection may be silent before an empty message
 	// keeps it alive; 0 is the node's setting, negative is never.
 	KeepAlive time.Duration
+	// MaxMessage is the largest message that connections accept, in bytes. Zero
+	// means the node's [Config].MaxMessage.
+	MaxMessage int
 	// Backlog is how many connections wait for Accept before further ones are
 	// dropped; 128.
 	Backlog int

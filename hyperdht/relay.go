@@ -53,6 +53,7 @@ func (r *RelayServer) serve() {
 // client serves one client's connection.
 func (r *RelayServer) client(c *Conn) {
 	defer c.Close()
+	c.SetMaxMessage(blind.MaxMessage)
 	mux := protomux.New(c)
 	key := c.RemotePublicKey()
 	path := c.Path()

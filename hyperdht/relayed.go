@@ -55,7 +55,7 @@ func (r *relayLeg) socketPath() socketPath { return socketPath{r.sock, r.addr} }
 func (n *Node) joinRelay(ctx context.Context, c relayChoice, stream uint32) (*relayLeg, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, relayPairTime, ErrRelayAborted)
 	defer cancel()
-	conn, err := n.DialWith(ctx, c.key, DialConfig{KeepAlive: relayKeepAlive, noRelay: true})
+	conn, err := n.DialWith(ctx, c.key, DialConfig{KeepAlive: relayKeepAlive, MaxMessage: blind.MaxMessage, noRelay: true})
 	if err != nil {
 		return nil, err
 	}

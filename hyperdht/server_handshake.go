@@ -1,6 +1,7 @@
 package hyperdht
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -291,6 +292,7 @@ func (h *serverHandshake) attempt(state *noise.HandshakeState, in Incoming, remo
 	if err != nil {
 		return nil, err
 	}
+	link.maxMessage = cmp.Or(h.l.cfg.MaxMessage, n.cfg.MaxMessage)
 	h.pathOnly = remote.udx.pathOnly
 	h.mu.Lock()
 	h.link = link // nobody can guess the stream's id before, but may try

@@ -3,6 +3,8 @@ package protomux
 import (
 	"context"
 	"fmt"
+
+	"github.com/warren-dht/warren/compact"
 )
 
 // A ChannelConfig says what a channel is and does. Its functions are called by
@@ -141,19 +143,21 @@ func (m *Mux) catchUp(c *Channel) error {
 	if err := m.opened(c, s.handshake); err != nil {
 		return err
 	}
-	m.held -= len(s.handshake)
-	s.handshake = nil
+	m.held -= len(s.handshake) + s.name
+	s.handshake, s.name = nil, 0
 	m.change.Broadcast()
-	for len(s.messages) > 0 && !c.over {
-		messages := s.messages
-		s.messages = nil
-		for i, h := range messages {
-			m.letGo(messages[i : i+1])
+	for s.count > 0 && !c.over {
+		r, count, size := compact.NewReader(s.messages), s.count, s.size
+		s.messages, s.count, s.size = nil, 0, 0
+		for ; count > 0; count-- {
+			typ, payload := r.Uint(), r.Buffer()
+			size -= len(payload)
+			m.letGo(1, len(payload))
 			if c.over {
 				continue
 			}
-			if err := m.deliver(c, h.typ, h.payload); err != nil {
-				m.letGo(messages[i+1:])
+			if err := m.deliver(c, typ, payload); err != nil {
+				m.letGo(count-1, size)
 				return err
 			}
 		}

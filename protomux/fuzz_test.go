@@ -69,10 +69,7 @@ func checkBooks(t *testing.T, m *Mux) {
 		case s.channel.remoteID != uint64(i+1) || s.channel.over:
 			t.Fatalf("the peer's channel %d belongs to one of %d, over: %v", i+1, s.channel.remoteID, s.channel.over)
 		}
-		held += len(s.handshake)
-		for _, h := range s.messages {
-			held += heldSize(h.payload)
-		}
+		held += len(s.handshake) + s.name + s.count*heldSize + s.size
 	}
 	if held != m.held || unclaimed != m.unclaimed {
 		t.Fatalf("%d bytes held, counted %d; %d unclaimed, counted %d", held, m.held, unclaimed, m.unclaimed)

@@ -101,7 +101,7 @@ func TestBatchSize(t *testing.T) {
 		h.wire.sent()
 		h.Cork()
 		h.Cork()
-		payload := make([]byte, 1<<20)
+		payload := make([]byte, maxBatch/8+1)
 		for range 9 {
 			if err := c.Send(0, payload); err != nil {
 				t.Fatal(err)
@@ -114,7 +114,7 @@ func TestBatchSize(t *testing.T) {
 		}
 		h.Uncork()
 		synctest.Wait()
-		if sent := h.wire.sent(); len(sent) != 1 || len(sent[0]) != 3+5+1+len(payload) {
+		if sent := h.wire.sent(); len(sent) != 1 || len(sent[0]) != 3+compact.SizeUint(uint64(len(payload)))+1+len(payload) {
 			t.Errorf("%d frames after it", len(sent))
 		}
 	})

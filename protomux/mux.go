@@ -47,11 +47,11 @@ const (
 	maxQueued = 1 << 20
 	// maxWaived is how much such functions may add all the same; above it
 	// nothing is read until the stream has taken some, or stallTime is over.
-	maxWaived = 8 << 20
+	maxWaived = 2 << 20
 	stallTime = 30 * time.Second
-	// maxBatch is the size at which a batch is sent even while corked (the
-	// reference's number).
-	maxBatch = 8 << 20
+	// maxBatch is the size at which a batch is sent even while corked. Batches of
+	// several messages have no more than twice that, which every peer accepts.
+	maxBatch = 512<<10 - 64
 	// maxNesting is how deep batches may lie in batches. Nobody does that.
 	maxNesting = 4
 )
@@ -155,12 +155,12 @@ func (m *Mux) dispatch(frame []byte) error {
 	m.dispatching = true
 	err := m.receive(frame)
 	m.kick()
+	if err == nil {
+		m.stall()
+	}
 	m.dispatching = false
 	for err == nil && m.err == nil && m.held > maxHeld {
 		m.change.Wait()
-	}
-	if err == nil && m.out.waived > maxWaived {
-		m.stall()
 	}
 	if m.err != nil {
 		return m.err
@@ -169,17 +169,22 @@ func (m *Mux) dispatch(frame []byte) error {
 }
 
 // stall waits until the stream has taken some of what the channels' functions
-// have sent.
+// have sent, if that is too much.
 func (m *Mux) stall() {
+	if !m.out.overfull() {
+		return
+	}
+	m.out.sendBatch()
+	m.kick()
 	timer := time.AfterFunc(stallTime, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if m.out.waived > maxWaived {
+		if m.out.overfull() {
 			m.fail(ErrStalled)
 		}
 	})
 	defer timer.Stop()
-	for m.err == nil && m.out.waived > maxWaived {
+	for m.err == nil && m.out.overfull() {
 		m.change.Wait()
 	}
 }

@@ -17,7 +17,6 @@ type output struct {
 
 	queue    *frames // nil: nothing waits
 	flushing bool    // somebody writes, and will write what is queued meanwhile
-	waived   int     // bytes queued although it was full
 }
 
 // frames are complete frames in one piece of memory.
@@ -50,16 +49,25 @@ func (f *frames) giveBack() {
 	}
 }
 
-// size is how much is queued.
-func (o *output) size() int {
-	if o.queue == nil {
+// frameCost is what a frame costs beside its bytes.
+const frameCost = 32
+
+func (f *frames) size() int {
+	if f == nil {
 		return 0
 	}
-	return len(o.queue.b)
+	return len(f.b) + frameCost*len(f.ends)
 }
+
+// size is how much is queued.
+func (o *output) size() int { return o.queue.size() }
 
 // full says whether senders have to wait. Somebody is writing then.
 func (o *output) full() bool { return o.flushing && o.size() > maxQueued }
+
+// overfull says whether what the functions of channels have sent, and Run has let
+// pass, is too much.
+func (o *output) overfull() bool { return o.size()+o.batch.size() > maxQueued+maxWaived }
 
 // runName is the name of Mux.Run in a stack.
 var runName = runtime.FuncForPC(reflect.ValueOf((*Mux).Run).Pointer()).Name()
@@ -101,9 +109,6 @@ func (f *frames) end() { f.ends = append(f.ends, len(f.b)) }
 // kick in the end.
 func (m *Mux) put(channel, typ uint64, payload []byte) {
 	o := &m.out
-	if o.full() {
-		o.waived += len(payload) + 1
-	}
 	if o.corked == 0 {
 		f := o.frame()
 		f.b = compact.AppendUint(f.b, channel)
@@ -139,7 +144,7 @@ const itemOverhead = 2 + 9
 // item begins an item of n bytes, its type included, in the batch.
 func (o *output) item(channel uint64, n int) *frames {
 	f := o.batch
-	if f != nil && (len(f.b) >= maxBatch || len(f.b)+1+compact.SizeUint(channel)+compact.SizeBuffer(n) > MaxFrame) {
+	if f != nil && (len(f.b) >= maxBatch || len(f.b)+1+compact.SizeUint(channel)+compact.SizeBuffer(n) > 2*maxBatch) {
 		o.sendBatch()
 		f = nil
 	}
@@ -241,7 +246,7 @@ func (m *Mux) flushed() {
 // meanwhile.
 func (m *Mux) flush() {
 	f := m.out.queue
-	m.out.queue, m.out.waived = nil, 0
+	m.out.queue = nil
 	m.change.Broadcast() // there is room again while this is written
 	m.mu.Unlock()
 	_, err := m.conn.WriteMessages(f.slices())

@@ -3,6 +3,8 @@ package protomux
 import (
 	"bytes"
 	"slices"
+
+	"github.com/warren-dht/warren/compact"
 )
 
 // A key is what channels are joined by. No id and an empty one are the same.
@@ -35,27 +37,33 @@ type remoteSlot struct {
 	waiting   bool
 	closed    bool // by the peer, while waiting
 	handshake []byte
-	messages  []heldMessage
+	name      int    // how much longer its protocol and id are than usual
+	messages  []byte // held ones: type (uint), payload (buffer) of each
+	count     int    // of them
+	size      int    // of their payloads
 }
 
-type heldMessage struct {
-	typ     uint64
-	payload []byte
-}
+// usualName is the size of a protocol's name and an id that are not counted as
+// held.
+const usualName = 64
 
-// heldSize is the reference's measure of a held message.
-func heldSize(payload []byte) int { return 512 + len(payload) }
+// heldSize is the reference's measure of a held message, without its bytes.
+const heldSize = 512
 
+// hold keeps a message as it came, so that small ones cost little more than they
+// did to send.
 func (m *Mux) hold(s *remoteSlot, typ uint64, payload []byte) {
-	s.messages = append(s.messages, heldMessage{typ, bytes.Clone(payload)})
-	m.held += heldSize(payload)
+	s.messages = compact.AppendUint(s.messages, typ)
+	s.messages = compact.AppendBuffer(s.messages, payload)
+	s.count++
+	s.size += len(payload)
+	m.held += heldSize + len(payload)
 }
 
-// letGo undoes hold for messages that are delivered or dropped.
-func (m *Mux) letGo(messages []heldMessage) {
-	for _, h := range messages {
-		m.held -= heldSize(h.payload)
-	}
+// letGo undoes hold for messages that are delivered or dropped: so many of them,
+// with so many bytes.
+func (m *Mux) letGo(count, size int) {
+	m.held -= count*heldSize + size
 	m.change.Broadcast()
 }
 
@@ -66,9 +74,9 @@ func (m *Mux) clear(channel uint64) {
 	if s.channel == nil {
 		m.unclaimed--
 	}
-	m.held -= len(s.handshake)
-	m.letGo(s.messages)
-	s.handshake, s.messages = nil, nil
+	m.held -= len(s.handshake) + s.name
+	m.letGo(s.count, s.size)
+	s.handshake, s.name, s.messages, s.count, s.size = nil, 0, nil, 0, 0
 }
 
 // pairing returns the pairing of a key, a new one if there is none.
@@ -131,10 +139,11 @@ func (m *Mux) open(payload []byte) error {
 		return nil
 	}
 	p = m.pairing(k, nil)
-	m.remote[o.channel-1] = &remoteSlot{waiting: true, handshake: bytes.Clone(o.handshake)}
+	name := max(len(o.protocol)+len(o.id)-usualName, 0)
+	m.remote[o.channel-1] = &remoteSlot{waiting: true, handshake: bytes.Clone(o.handshake), name: name}
 	p.incoming = append(p.incoming, o.channel)
 	m.unclaimed++
-	m.held += len(o.handshake)
+	m.held += len(o.handshake) + name
 	if listener == nil {
 		return nil // until the offer before it is decided
 	}

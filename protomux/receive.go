@@ -111,6 +111,9 @@ func (m *Mux) batch(payload []byte, nesting int) error {
 		if err := m.message(b.channel, item, nesting+1); err != nil {
 			return err
 		}
+		if m.stall(); m.err != nil {
+			return m.err
+		}
 	}
 }
 

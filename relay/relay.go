@@ -29,6 +29,11 @@ import (
 // Protocol is the protomux protocol's name.
 const Protocol = "blind-relay"
 
+// MaxMessage is the largest message that either side need accept on the connection
+// between a client and a relay, in bytes: the protocol's own have less than 80, and
+// a batch of many is smaller than that, too.
+const MaxMessage = 64 << 10
+
 // Types of messages.
 const (
 	typePair   = 0

@@ -13,7 +13,7 @@ import (
 // A peer that announces a huge frame makes us hold not much more than it sends.
 func TestAnnouncedFrame(t *testing.T) {
 	for _, sent := range []int{0, 3, 4, 500, 1023, 1024, 5000, 16 << 10, 100_000, 140_000, 1 << 20} {
-		a, b, rawA, rawB := scripted(t, Config{})
+		a, b, rawA, rawB := scripted(t, Config{MaxMessage: MaxMessage})
 		_ = a
 		rawB.put(rawA.written())
 		frame := appendPrefix(nil, maxFrame)
@@ -76,7 +76,7 @@ func (w *waiting) WaitRead() error {
 	w.check()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for len(w.toRead) == 0 && w.readEnd == nil {
+	for len(w.toRead) == 0 && w.readEnd == nil && !w.closed {
 		w.changed.Wait()
 	}
 	if err := w.readEnd; len(w.toRead) == 0 && errors.Is(err, os.ErrDeadlineExceeded) {

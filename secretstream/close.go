@@ -45,6 +45,7 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	c.keepAlive.stop()
+	frames.release(&c.in)
 	if c.linger() {
 		return nil
 	}
@@ -92,6 +93,7 @@ func (c *Conn) Destroy(err error) {
 // abort ends the raw stream. The peer gets no explanation.
 func (c *Conn) abort(err error) {
 	c.keepAlive.stop()
+	frames.release(&c.in)
 	if raw, ok := c.raw.(destroyer); ok {
 		raw.Destroy(err)
 		return

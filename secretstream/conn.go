@@ -47,8 +47,13 @@ import (
 	"github.com/warren-dht/warren/noise"
 )
 
-// MaxMessage is the largest message, in bytes: what a frame can hold.
+// MaxMessage is the largest message that can be sent, in bytes: what a frame can
+// hold. Peers may accept less.
 const MaxMessage = maxFrame - sodium.StreamOverhead
+
+// DefaultMaxMessage is the largest message that a stream accepts unless its
+// [Config] says otherwise, in bytes.
+const DefaultMaxMessage = 1 << 20
 
 const (
 	prefixSize = 3 // length of a frame
@@ -60,10 +65,13 @@ const (
 // Errors of a stream. Those of the raw stream are passed on as they are. All
 // but ErrTooLarge, ErrNoDatagrams and ErrInsecureDatagrams are final.
 var (
-	ErrHandshake   = errors.New("secretstream: handshake failed")
-	ErrHeader      = errors.New("secretstream: the peer's header does not belong to this handshake")
-	ErrFrame       = errors.New("secretstream: frame of an invalid length")
-	ErrMessage     = errors.New("secretstream: message is not authentic")
+	ErrHandshake = errors.New("secretstream: handshake failed")
+	ErrHeader    = errors.New("secretstream: the peer's header does not belong to this handshake")
+	ErrFrame     = errors.New("secretstream: frame of an invalid length")
+	ErrMessage   = errors.New("secretstream: message is not authentic")
+	// ErrStalled means that the peer has begun a message and does not send the
+	// rest: nothing for 30 seconds, or the whole more slowly than 4 KiB a second.
+	ErrStalled     = errors.New("secretstream: the peer does not send the rest of a message")
 	ErrTooLarge    = errors.New("secretstream: message too large")
 	ErrNoDatagrams = errors.New("secretstream: the raw stream carries no datagrams")
 	// ErrInsecureDatagrams: no keys for datagrams were agreed on that only the
@@ -87,8 +95,12 @@ type Config struct {
 	// Datagrams chooses the keys of Send and Receive. Both sides must choose the
 	// same. Default: DatagramsRefused.
 	Datagrams DatagramKeys
-	// MaxMessage is the largest message that is accepted, in bytes; 0 means
-	// the constant MaxMessage. A peer can make the stream hold that much.
+	// MaxMessage is the largest message that the stream accepts, in bytes. A peer
+	// can make the stream hold that much; a larger message ends the stream with
+	// ErrFrame. All streams of the process together hold 6 MiB of messages of more
+	// than 128 KiB that have not come in whole, or four times the largest MaxMessage
+	// that was asked for if that is more; streams beyond that wait. Zero means
+	// DefaultMaxMessage; more than the constant MaxMessage means the constant.
 	MaxMessage int
 
 	// The rest concerns only Client and Server.
@@ -154,7 +166,7 @@ func New(raw net.Conn, res noise.Result, cfg Config) (*Conn, error) {
 
 func newConn(raw net.Conn, cfg Config) *Conn {
 	c := &Conn{raw: raw, out: output{turn: semaphore.NewWeighted(1)}}
-	c.in.init(raw, cfg)
+	c.in.init(c, cfg)
 	return c
 }
 
@@ -227,6 +239,10 @@ func (c *Conn) BytesRead() uint64 { return c.in.bytes.Load() }
 // BytesWritten counts what our messages took, as BytesRead does.
 func (c *Conn) BytesWritten() uint64 { return c.out.bytes.Load() }
 
+// SetMaxMessage changes [Config].MaxMessage for the messages that are read from
+// now on.
+func (c *Conn) SetMaxMessage(n int) { c.in.setMaxMessage(n) }
+
 // NetConn returns the raw stream. Reading from it or writing to it breaks the
 // encrypted one.
 func (c *Conn) NetConn() net.Conn { return c.raw }
@@ -238,11 +254,17 @@ func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
 
 // SetDeadline sets both deadlines; see [net.Conn].
-func (c *Conn) SetDeadline(t time.Time) error { return c.raw.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.in.setDeadline(t)
+	return c.raw.SetDeadline(t)
+}
 
 // SetReadDeadline sets the deadline of reading. A read that has failed by it
 // can be repeated; nothing is lost.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.in.setDeadline(t)
+	return c.raw.SetReadDeadline(t)
+}
 
 // SetWriteDeadline sets the deadline of writing. A write that has failed by it
 // tells how much of its input is on its way; the next write continues there.

@@ -290,7 +290,7 @@ func TestTooLarge(t *testing.T) {
 	}
 	i, r := results()
 	rawB := newScript()
-	b, err := New(rawB, r, Config{})
+	b, err := New(rawB, r, Config{MaxMessage: MaxMessage})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,14 +309,21 @@ func TestTooLarge(t *testing.T) {
 }
 
 func TestMaxMessage(t *testing.T) {
-	for _, n := range []int{100, 101} {
-		a, b, rawA, rawB := scripted(t, Config{MaxMessage: 100})
-		if err := a.WriteMessage(make([]byte, n)); err != nil {
-			t.Fatal(err)
-		}
-		rawB.put(rawA.written())
-		if m, err := b.ReadMessage(); (err == nil) != (n == 100) || err != nil && !errors.Is(err, ErrFrame) {
-			t.Errorf("message of %d bytes: %d, %v", n, len(m), err)
+	for _, e := range []struct{ limit, later, n int }{
+		{100, 0, 100}, {0, 0, DefaultMaxMessage}, {100, 200, 200}, {200, 100, 100}, {0, 2 << 20, 2 << 20}, {-1, 0, DefaultMaxMessage},
+	} {
+		for _, n := range []int{e.n, e.n + 1} {
+			a, b, rawA, rawB := scripted(t, Config{MaxMessage: e.limit})
+			if e.later > 0 {
+				b.SetMaxMessage(e.later)
+			}
+			if err := a.WriteMessage(make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+			rawB.put(rawA.written())
+			if m, err := b.ReadMessage(); (err == nil) != (n == e.n) || err != nil && !errors.Is(err, ErrFrame) {
+				t.Errorf("%+v: message of %d bytes: %d, %v", e, n, len(m), err)
+			}
 		}
 	}
 }

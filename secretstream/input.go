@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,10 +22,15 @@ type waiter interface{ WaitRead() error }
 
 // input is the receiving direction: raw bytes, frames, messages.
 type input struct {
+	conn      *Conn
 	raw       net.Conn
 	wait      waiter // or nil
-	maxFrame  int
+	maxFrame  atomic.Int64
 	skipEmpty atomic.Bool
+	deadline  atomic.Int64          // of reading, in Unix nanoseconds; 0: none
+	failed    atomic.Pointer[error] // why the stream was ended from outside
+	stall     stallWatch
+	progress  atomic.Int64  // bytes of the frame that has a claim
 	bytes     atomic.Uint64 // of data frames
 	proven    atomic.Bool   // a message was opened
 
@@ -46,16 +52,26 @@ type input struct {
 	lo, hi int
 	filled bool   // the last read of raw took all the room there was
 	plain  []byte // rest of the current message, in the consumed part
+
+	claimed bool // memory of the process, for a large frame
 }
 
-func (in *input) init(raw net.Conn, cfg Config) {
-	in.raw, in.turn = raw, semaphore.NewWeighted(1)
-	in.wait, _ = raw.(waiter)
-	in.maxFrame = maxFrame
-	if cfg.MaxMessage > 0 && cfg.MaxMessage < MaxMessage {
-		in.maxFrame = cfg.MaxMessage + sodium.StreamOverhead
-	}
+func (in *input) init(c *Conn, cfg Config) {
+	in.conn, in.raw, in.turn = c, c.raw, semaphore.NewWeighted(1)
+	in.wait, _ = c.raw.(waiter)
+	in.setMaxMessage(cfg.MaxMessage)
 	in.skipEmpty.Store(cfg.SkipEmpty)
+}
+
+func (in *input) setMaxMessage(n int) {
+	if n <= 0 {
+		n = DefaultMaxMessage
+	}
+	n = min(n, MaxMessage)
+	if n > DefaultMaxMessage {
+		frames.allow(n + sodium.StreamOverhead)
+	}
+	in.maxFrame.Store(int64(n + sodium.StreamOverhead))
 }
 
 // Read reads plaintext as a net.Conn does. It returns io.EOF when the peer has
@@ -151,10 +167,13 @@ func (c *Conn) step(f func(*input) error) error {
 		return in.err
 	}
 	err := f(in)
+	in.stall.goesOn()
 	if err == nil {
 		return nil
 	}
-	if c.closed.Load() {
+	if reason := in.failed.Load(); reason != nil {
+		err = *reason
+	} else if c.closed.Load() {
 		err = net.ErrClosed
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -239,7 +258,7 @@ func (in *input) message() error {
 	if err := in.header(); err != nil {
 		return err
 	}
-	off, n, err := in.frame(sodium.StreamOverhead, in.maxFrame)
+	off, n, err := in.frame(sodium.StreamOverhead, int(in.maxFrame.Load()))
 	if err != nil {
 		return err
 	}
@@ -260,12 +279,21 @@ func (in *input) frame(least, most int) (off, n int, err error) {
 		return 0, 0, err
 	}
 	n = frameLength(in.buf.b[in.lo:])
-	if n < least || n > most {
+	switch {
+	case n > most && most > headerSize && n <= maxFrame:
+		return 0, 0, fmt.Errorf("%w: %d bytes, the limit is %d (Config.MaxMessage)", ErrFrame, n, most)
+	case n < least || n > most:
 		return 0, 0, ErrFrame
+	}
+	if prefixSize+n > largeSize && in.hi-in.lo < prefixSize+n && !in.claimed {
+		if err := in.claim(n); err != nil {
+			return 0, 0, err
+		}
 	}
 	if err := in.fill(prefixSize + n); err != nil {
 		return 0, 0, err
 	}
+	in.unclaim()
 	off = in.lo + prefixSize
 	in.lo = off + n
 	return off, n, nil
@@ -283,12 +311,17 @@ const maxEmptyReads = 100
 // fill reads until need bytes are there.
 func (in *input) fill(need int) error {
 	for empty := 0; in.hi-in.lo < need; {
+		if in.hi > in.lo {
+			in.stall.waits(in.conn, need)
+			in.progress.Store(int64(in.hi - in.lo))
+		}
 		if err := in.makeRoom(need); err != nil {
 			return err
 		}
 		room := in.buf.b[in.hi:]
 		n, err := in.raw.Read(room)
 		in.hi += n
+		in.stall.reads.Add(1)
 		in.filled = n == len(room)
 		if err != nil && in.hi-in.lo < need {
 			if errors.Is(err, io.EOF) && in.hi > in.lo {
@@ -335,7 +368,13 @@ func (in *input) makeRoom(need int) error {
 		if err := in.wait.WaitRead(); err != nil {
 			return err
 		}
-		size = max(size, largeSize)
+		if need > largeSize || in.bytes.Load() > largeSize {
+			size = max(size, largeSize)
+		} else {
+			// A peer that has sent little yet may have begun a large frame, for
+			// which there must be memory before more of it is held.
+			size = max(size, mediumSize)
+		}
 	}
 	in.resize(size)
 	return nil
@@ -360,6 +399,7 @@ func (in *input) resize(size int) {
 // release gives the buffer back, and what it holds.
 func (in *input) release() {
 	in.plain = nil
+	in.unclaim()
 	if in.buf != nil {
 		in.buf.giveBack()
 		in.buf, in.lo, in.hi, in.filled = nil, 0, 0, false

@@ -47,7 +47,8 @@ type core struct {
 
 	deferring bool // output holds new data back for a longer train
 
-	rcv receiver
+	rcv   receiver
+	doubt doubt
 
 	// A change of the remote address is complete when changeSeq is acknowledged.
 	changing  bool
@@ -73,8 +74,9 @@ type batchStep struct {
 	rtt       time.Duration // of the newest of them; 0: none
 }
 
-// newCore returns a stream's core in its first state (docs/spec/udx.md §2.1).
-func newCore(id uint32, start, ack seq.Number, maxWindow int) core {
+// newCore returns a stream's core in its first state (docs/spec/udx.md §2.1). mem
+// may be nil.
+func newCore(id uint32, start, ack seq.Number, maxWindow int, mem *memory) core {
 	c := core{
 		id:       id,
 		snd:      newSendQueue(start),
@@ -90,6 +92,7 @@ func newCore(id uint32, start, ack seq.Number, maxWindow int) core {
 	c.rcv.max = max(maxWindow, fullPacket)
 	c.rcv.limit = min(initialWindow, c.rcv.max)
 	c.rcv.advertised = c.rcv.limit
+	c.rcv.mem, c.rcv.queue.mem, c.rcv.ooo.mem = mem, mem, mem
 	return c
 }
 
@@ -146,6 +149,7 @@ func (c *core) fail(err error) {
 func (c *core) release() {
 	c.snd.clear()
 	c.rcv.ooo.clear()
+	c.rcv.gapAt = 0
 	c.timers = timers{}
 }
 
@@ -164,16 +168,17 @@ func (c *core) input(now instant, p *packet) {
 	}
 	if p.flags&flagHeartbeat != 0 {
 		c.rcv.ackNow = true
+		c.trust(now)
 		return
 	}
-	ahead := p.seq.Sub(c.rcv.next)
+	if p.flags&flagDestroy != 0 {
+		c.destroyed(now, p) // whatever else it says, its sender is gone
+		return
+	}
+	c.trust(now)
 	owed := c.rcv.ackState
 	if p.flags&(flagData|flagEnd) != 0 {
 		c.rcv.receive(now, p)
-	}
-	if p.flags&flagDestroy != 0 && ahead >= 0 && ahead < maxAhead {
-		c.fail(errReset)
-		return
 	}
 	if c.snd.nxt.Less(p.ack) {
 		c.rcv.ackState = owed // §2.4: acknowledges what was never sent; no answer

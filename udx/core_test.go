@@ -27,7 +27,7 @@ func newPump(t testing.TB, start [2]uint32) *pump {
 	p := &pump{TB: t, now: instant(time.Second)}
 	for i := range p.ends {
 		e := &p.ends[i]
-		e.core = newCore(uint32(i+1), seq.Number(start[i]), seq.Number(start[1-i]), DefaultMaxWindow)
+		e.core = newCore(uint32(i+1), seq.Number(start[i]), seq.Number(start[1-i]), DefaultMaxWindow, nil)
 		e.core.init()
 		e.core.connect(uint32(2-i), peerAddr)
 	}
@@ -92,7 +92,7 @@ func (p *pump) deliver(i int, dgs ...[]byte) {
 // check holds end i's memory against its bounds.
 func (p *pump) check(i int) {
 	e := &p.ends[i]
-	if n := e.rcv.queue.size; n > e.rcv.limit+largeSlab+cellSize+e.rcv.limit/4 {
+	if n := e.rcv.queue.size; n > e.rcv.limit+pushRoom+maxPayload+e.rcv.limit/4 {
 		p.Fatalf("%d bytes wait for the reader", n)
 	}
 	if n := e.rcv.ooo.charge(); n > e.rcv.limit+e.rcv.limit/4 {

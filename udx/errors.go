@@ -37,6 +37,7 @@ func (e *streamError) Temporary() bool { return false }
 var (
 	errReset      = &streamError{text: "udx: stream destroyed by peer", as: []error{syscall.ECONNRESET}}
 	errTimedOut   = &streamError{text: "udx: peer does not answer", as: []error{syscall.ETIMEDOUT}, timeout: true}
+	errGap        = &streamError{text: "udx: peer left a gap in its data open", as: []error{syscall.ETIMEDOUT}, timeout: true}
 	errDestroyed  = &streamError{text: "udx: stream destroyed", as: []error{net.ErrClosed}}
 	errLinger     = &streamError{text: "udx: peer did not finish in time after close", as: []error{net.ErrClosed}, timeout: true}
 	errSocket     = &streamError{text: "udx: socket closed", as: []error{net.ErrClosed}}

@@ -29,13 +29,13 @@ func TestReceiveWindow(t *testing.T) {
 			}
 		}
 		// §10, 6: peers before 1.21 push DATA into a closed window.
-		for range 2 * largeSlab / 1452 {
+		for range 2 * pushRoom / 1452 {
 			w.in(pkt(flagData, n, 0, payload))
 			for _, p := range w.out() {
 				n = p.ack
 			}
 		}
-		if unread := w.s.Stats().Unread; unread > initialWindow+largeSlab+1452 {
+		if unread := w.s.Stats().Unread; unread > initialWindow+pushRoom+1452 {
 			t.Errorf("keeps %d bytes", unread)
 		}
 		total := 0

@@ -356,7 +356,7 @@ func TestLargeMessages(t *testing.T) {
 	onWire(t, StreamConfig{}, func(w *wire) {
 		w.connect()
 		w.s.ReceiveMessages()
-		w.in(pkt(flagMessage, 0, 0, string(make([]byte, cellSize+1))), pkt(flagMessage, 0, 0, string(make([]byte, cellSize))))
+		w.in(pkt(flagMessage, 0, 0, string(make([]byte, maxPayload+1))), pkt(flagMessage, 0, 0, string(make([]byte, maxPayload))))
 		if n := len(w.s.messages.waiting); n != 1 {
 			t.Errorf("%d messages kept", n)
 		}

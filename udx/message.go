@@ -15,26 +15,40 @@ const (
 // A messageQueue holds received messages, oldest first. Nil is empty and drops
 // what it is given: nobody has asked for messages.
 type messageQueue struct {
+	mem     *memory
 	waiting [][]byte
 }
 
-// put appends a copy of b, unless the queue is full, nobody wants it, or it is
-// larger than any datagram that the reference takes.
+// messageCost is what a message costs beside its bytes.
+const messageCost = 24
+
+// put appends a copy of b, unless the queue is full, the memory of all streams is
+// used up, nobody wants it, or it is larger than any datagram that the reference
+// takes.
 func (q *messageQueue) put(b []byte) bool {
-	if q == nil || len(q.waiting) >= maxMessages || len(b) > cellSize {
+	if q == nil || len(q.waiting) >= maxMessages || len(b) > maxPayload || q.mem.left() < len(b)+messageCost {
 		return false
 	}
+	q.mem.take(len(b) + messageCost)
 	q.waiting = append(q.waiting, append(make([]byte, 0, len(b)), b...))
 	return true
 }
 
 func (q *messageQueue) take() []byte {
 	b := q.waiting[0]
+	q.mem.take(-len(b) - messageCost)
 	q.waiting[0] = nil
 	if q.waiting = q.waiting[1:]; len(q.waiting) == 0 {
 		q.waiting = nil
 	}
 	return b
+}
+
+// clear drops all messages.
+func (q *messageQueue) clear() {
+	for q != nil && len(q.waiting) > 0 {
+		q.take()
+	}
 }
 
 // SendMessage sends b beside the stream: unreliable, unordered, outside of flow
@@ -73,18 +87,28 @@ func (s *Stream) SendMessage(b []byte) error {
 func (s *Stream) ReceiveMessages() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.messages == nil {
-		s.messages = new(messageQueue)
+	s.wantMessages()
+}
+
+// wantMessages makes the queue, unless its reader is gone. s is locked.
+func (s *Stream) wantMessages() {
+	if s.messages == nil && !s.closed {
+		s.messages = &messageQueue{mem: &s.mux.memory}
 	}
+}
+
+// dropUnread drops what nobody will read. s is locked.
+func (s *Stream) dropUnread() {
+	s.core.rcv.queue.clear()
+	s.messages.clear()
+	s.messages = nil
 }
 
 // ReadMessage waits for a message and copies it to b; what does not fit is lost.
 // It obeys the read deadline, and implies ReceiveMessages.
 func (s *Stream) ReadMessage(b []byte) (int, error) {
 	s.mu.Lock()
-	if s.messages == nil {
-		s.messages = new(messageQueue)
-	}
+	s.wantMessages()
 	for {
 		if err := s.readError(); err != nil {
 			return 0, s.fail("read", err)

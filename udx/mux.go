@@ -15,8 +15,13 @@ import (
 type Config struct {
 	// MaxWindow is the receive window that a stream may grow to, in bytes; it
 	// bounds what a stream keeps for a reader that does not read. 0 is
-	// DefaultMaxWindow. A new stream has at most 512 KiB.
+	// DefaultMaxWindow. A new stream has at most 128 KiB.
 	MaxWindow int
+	// MaxMemory is how much all streams together keep of what was received and
+	// not read, in bytes. When it is used up, a stream still keeps 128 KiB for its
+	// reader and as much behind a gap; packets beyond that are dropped, and the
+	// peer sends them again. Default: 64 MiB.
+	MaxMemory int
 	// Rand is where stream ids come from; nil is crypto/rand. Whoever guesses
 	// a stream's id and path can forge its packets.
 	Rand io.Reader
@@ -43,12 +48,16 @@ type Mux struct {
 	ends sync.WaitGroup // OnEnd hooks
 
 	waiting waitingRoom
+	memory  memory
 }
 
 // NewMux returns a Mux without streams. Close it when done.
 func NewMux(config Config) *Mux {
 	if config.MaxWindow <= 0 {
 		config.MaxWindow = DefaultMaxWindow
+	}
+	if config.MaxMemory <= 0 {
+		config.MaxMemory = DefaultMaxMemory
 	}
 	if config.Rand == nil {
 		config.Rand = crand.Reader
@@ -59,10 +68,15 @@ func NewMux(config Config) *Mux {
 		streams: make(map[uint32]*Stream),
 		relayed: make(map[*Stream][]*Stream),
 	}
+	m.memory.max = int64(config.MaxMemory)
 	m.timers.init(m.clock)
 	m.loop.Go(m.run)
 	return m
 }
+
+// Memory returns how many bytes all streams together keep of what was received
+// and not read: see Config.MaxMemory.
+func (m *Mux) Memory() int { return int(m.memory.used.Load()) }
 
 // NewStream creates a stream. It exists at once: packets for its id are taken as
 // soon as its Accept hook allows them. No packet is sent before Connect.

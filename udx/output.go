@@ -39,6 +39,12 @@ func (c *core) output(now instant, b *batch) (more bool) {
 	if b.full() {
 		return true
 	}
+	if c.doubt.due && c.affords(headerSize) {
+		c.sendChallenge(b)
+	}
+	if b.full() {
+		return true
+	}
 	if c.rcv.owes(now) {
 		c.sendAck(b)
 	}
@@ -119,6 +125,11 @@ func (c *core) next(now instant) *sentPacket {
 		return nil
 	}
 	if q.lost.n > 0 {
+		// The oldest first (RFC 6298, section 5.4): it is what the peer can take
+		// even if it has no memory for what follows.
+		if p := q.at(q.una); p.state == packetLost {
+			return p
+		}
 		return q.at(q.lost.head)
 	}
 	return q.at(q.nxt)
@@ -239,6 +250,12 @@ func (c *core) sendZeroProbe(b *batch) {
 		c.sendBare(flagHeartbeat, b)
 		return
 	}
+	c.sendOld(b)
+}
+
+// sendOld sends an empty DATA packet with an old number, which every version
+// answers.
+func (c *core) sendOld(b *batch) {
 	h := c.header(flagData)
 	h.seq = c.snd.una - 1
 	b.add(h.Append(b.take(headerSize)), c.remote)

@@ -66,6 +66,8 @@ type packet struct {
 	header
 	sacks   []byte // whole blocks; see sackBlock
 	payload []byte
+
+	elsewhere bool // it came by another path than the stream's
 }
 
 var (

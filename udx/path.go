@@ -225,8 +225,8 @@ const relayIdleTime = 2 * time.Minute
 // RelayTo forwards every packet that comes for s to target's peer, with no more
 // than the stream id changed (docs/spec/udx.md §2.9); for both directions call it
 // on both. The relay neither acknowledges nor sees the streams' ends: s is over
-// when a DESTROY passes, when nothing came for two minutes, or with target; and
-// whoever relays should destroy both when it is done. Of the packets that come
+// when a DESTROY has passed and nothing else comes for 15 seconds, when nothing
+// came for two minutes, or with target; destroy both when you are done. Of the packets that come
 // before target is connected the first few are held until it is, where the
 // reference drops them.
 func (s *Stream) RelayTo(target *Stream) error {
@@ -261,14 +261,11 @@ func (s *Stream) forward(now instant, target *Stream, d udp.Datagram, b *batch) 
 			return
 		}
 	}
-	destroy := flags(d.Payload[offFlags])&flagDestroy != 0
+	c.doubt.passed(now, flags(d.Payload[offFlags]))
 	setStreamID(d.Payload, r.remoteID)
 	b.use(r.conn)
 	if b.full() {
 		b.write()
 	}
 	b.add(d.Payload, r.remote)
-	if destroy {
-		c.fail(errReset)
-	}
 }

@@ -341,7 +341,7 @@ func TestReceiveWindowGrowth(t *testing.T) {
 		{"slow", 100 << 10, 100 * ms, false, 60},
 		{"round trip unknown", 1 << 20, 0, true, 60},
 	} {
-		core := newCore(1, 0, 0, DefaultMaxWindow)
+		core := newCore(1, 0, 0, DefaultMaxWindow, nil)
 		r := &core.rcv
 		now := at(0)
 		buf := make([]byte, 64<<10)
@@ -365,7 +365,7 @@ func TestReceiveWindowGrowth(t *testing.T) {
 func TestReassemblyBounds(t *testing.T) {
 	var r reassembly
 	big := make([]byte, 1400)
-	limit := 100 * cellCharge
+	limit := 100 * windowCharge
 	kept := 0
 	for n := seq.Number(1); n < 1000; n += 2 {
 		if r.add(0, n, flagData, big, limit) {
@@ -381,20 +381,24 @@ func TestReassemblyBounds(t *testing.T) {
 	if r.add(0, maxAhead, flagData, nil, 2*limit) {
 		t.Error("took what is too far ahead")
 	}
-	if r.add(0, 2, flagData, make([]byte, cellSize+1), 2*limit) {
+	if r.add(0, 2, flagData, make([]byte, maxPayload+1), 2*limit) {
 		t.Error("took what is too large")
 	}
 	for n := seq.Number(0); n < 300; n++ {
-		if c := r.take(n); (c != nil) != (n%2 == 1 && n < 200) {
-			t.Errorf("take(%d): %v", n, c)
+		e := r.head(n)
+		if (e != nil) != (n%2 == 1 && n < 200) {
+			t.Errorf("head(%d): %v", n, e)
+		}
+		if e != nil {
+			r.pop()
 		}
 	}
-	if r.cells != nil || r.have != nil {
+	if r.early != nil || r.have != nil || r.slab != nil || r.held != 0 {
 		t.Error("holds memory when empty")
 	}
 	r.add(0, 5, flagData, big, limit)
 	r.clear()
-	if r.charge() != 0 || r.take(5) != nil {
+	if r.charge() != 0 || r.head(5) != nil {
 		t.Error("not clear")
 	}
 }

@@ -15,7 +15,13 @@ const (
 	// less than a packet of theirs for a closed one.
 	fullPacket = 1452
 	// initialWindow is the receive window of a new stream, in bytes.
-	initialWindow = 512 << 10
+	initialWindow = 128 << 10
+	// pushRoom is how much is taken above the window: old peers push a packet into
+	// a closed one to see whether it has opened (docs/spec/udx.md §10, 6).
+	pushRoom = 16 << 10
+	// gapTime is how long a gap may stay open while nothing before it comes. A
+	// sender that cannot fill it gives up after 13 s (docs/spec/udx.md §3.7).
+	gapTime = 30 * time.Second
 	// DefaultMaxWindow is the receive window that a stream may grow to, in
 	// bytes: what the reference always advertises.
 	DefaultMaxWindow = 4 << 20
@@ -30,6 +36,8 @@ type receiver struct {
 	next   seq.Number // RCV.NXT
 	queue  byteQueue  // in order, unread
 	ooo    reassembly
+	mem    *memory
+	gapAt  instant                 // when the gap before ooo opened, or was last narrowed; 0: there is none
 	fresh  [freshBlocks]seq.Number // came out of order since the last acknowledgement
 	nfresh int                     // how many did
 
@@ -55,9 +63,16 @@ type ackState struct {
 	ackAt   instant // at the latest; 0: none owed so
 }
 
+// bound is the most that is kept now: the limit, or less as the memory of all
+// streams is used up, down to a share.
+func (r *receiver) bound(used int) int {
+	return min(r.limit, max(share, used+r.mem.left()/4))
+}
+
 // window is the receive window to advertise: what is free, never a sliver.
 func (r *receiver) window() int {
-	free := r.limit - r.queue.size - r.ooo.charge()
+	used := r.queue.size + r.ooo.charge()
+	free := r.bound(used) - used
 	if free < fullPacket {
 		return 0
 	}
@@ -71,8 +86,11 @@ func (r *receiver) receive(now instant, p *packet) {
 	case p.seq.Less(r.next) || r.ended:
 		r.ackNow = true // a duplicate: its acknowledgement was lost
 		return
-	case p.seq == r.next && data && r.queue.size >= r.limit+largeSlab && !r.discard:
+	case p.seq == r.next && data && r.full() && !r.discard:
 		r.ackNow = true // pushed into a closed window
+		if r.gapAt != 0 {
+			r.gapAt = now // the peer does what it can
+		}
 		return
 	}
 	if p.flags&flagEnd != 0 {
@@ -80,9 +98,12 @@ func (r *receiver) receive(now instant, p *packet) {
 	}
 	if p.seq != r.next {
 		// §7 (b): what is not kept is not acknowledged either.
-		if r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4) {
+		if r.ooo.add(r.next, p.seq, p.flags, p.payload, r.limit+r.limit/4-r.queue.size) {
 			r.fresh[r.nfresh%freshBlocks] = p.seq
 			r.nfresh++
+			if r.gapAt == 0 {
+				r.gapAt = now
+			}
 		}
 		r.ackNow = true
 		return
@@ -100,6 +121,28 @@ func (r *receiver) receive(now instant, p *packet) {
 		r.ackNow = true
 	}
 	r.drain(p.flags)
+	if r.gapAt != 0 {
+		if r.gapAt = 0; len(r.ooo.early) > 0 {
+			r.gapAt = now
+		}
+	}
+}
+
+// full reports whether there is no room for the next packet: its sender ignores
+// the window, or the memory of all streams is used up and this one has more than
+// its share unread.
+func (r *receiver) full() bool {
+	n := r.queue.size
+	return n >= r.limit+pushRoom || n >= share && r.mem.left() <= 0
+}
+
+// gapEnd is when a gap has been open for too long: what is behind it must not be
+// dropped, and is not kept for ever. 0 is never.
+func (r *receiver) gapEnd() instant {
+	if r.gapAt == 0 {
+		return 0
+	}
+	return r.gapAt.add(gapTime)
 }
 
 // drain delivers what follows the packet that came, whose flags are given.
@@ -110,22 +153,24 @@ func (r *receiver) drain(fl flags) {
 			r.ooo.clear()
 			return
 		}
-		c := r.ooo.take(r.next)
-		if c == nil {
+		e := r.ooo.head(r.next)
+		if e == nil {
 			return
 		}
 		r.next++
 		r.ackNow = true // a hole was filled
-		if c.flags&flagData != 0 {
-			r.deliver(c.b[:c.size])
+		fl = e.flags
+		if fl&flagData != 0 {
+			a, b := e.payload()
+			r.deliver(a)
+			r.deliver(b)
 		}
-		fl = c.flags
-		cellPool.Put(c)
+		r.ooo.pop()
 	}
 }
 
 func (r *receiver) deliver(b []byte) {
-	if !r.discard {
+	if !r.discard && len(b) > 0 {
 		r.queue.write(b)
 	}
 }
@@ -137,18 +182,21 @@ func (r *receiver) read(p []byte, now func() instant, rtt time.Duration) (n int,
 	if r.takenSince == 0 {
 		r.takenSince = now()
 	}
-	if r.taken += n; r.taken >= r.limit && r.limit < r.max {
+	if r.taken += n; r.taken >= r.limit/2 && r.limit < r.max {
 		r.grow(now(), rtt)
 	}
 	w := r.window()
-	return n, r.advertised < r.limit/2 && w-r.advertised >= max(r.limit/4, fullPacket)
+	bound := r.bound(r.queue.size + r.ooo.charge())
+	return n, r.advertised < bound/2 && w-r.advertised >= max(bound/4, fullPacket)
 }
 
 // grow widens the window for a reader that keeps up with a path that fills it:
-// one that took a whole window within four round trips, as far as they are known.
+// one that took half a window within two round trips, as far as they are known. A
+// sender that doubles its rate each round trip is never kept waiting so. It does
+// not while all streams together keep so much that there is no room for it.
 func (r *receiver) grow(now instant, rtt time.Duration) {
-	quick := 4 * max(rtt, maxAckDelay)
-	if rtt == 0 || now.sub(r.takenSince) <= quick {
+	quick := 2 * max(rtt, maxAckDelay)
+	if (rtt == 0 || now.sub(r.takenSince) <= quick) && r.mem.left()/4 >= 2*r.limit {
 		r.limit = min(2*r.limit, r.max)
 	}
 	r.taken, r.takenSince = 0, now

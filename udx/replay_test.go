@@ -238,6 +238,12 @@ func TestRelayVectors(t *testing.T) {
 					}
 				}
 				destroyed := sc.Name == "relay_destroy"
+				if isOver(ra) || isOver(rb) {
+					t.Error("the relay obeys a DESTROY that it cannot judge")
+				}
+				if destroyed {
+					time.Sleep(relayPatience)
+				}
 				if isOver(ra) != destroyed || isOver(rb) != destroyed {
 					t.Errorf("relay's streams are over: %v and %v, want %v", isOver(ra), isOver(rb), destroyed)
 				}

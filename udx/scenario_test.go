@@ -342,7 +342,7 @@ func TestSlowReader(t *testing.T) {
 			x.Close()
 		}()
 		time.Sleep(time.Minute)
-		if s := y.Stats(); s.Unread < initialWindow*9/10 || s.Unread > initialWindow+largeSlab {
+		if s := y.Stats(); s.Unread < initialWindow*9/10 || s.Unread > initialWindow+pushRoom {
 			t.Errorf("%d bytes wait", s.Unread)
 		}
 		if isOver(x) {

@@ -166,7 +166,7 @@ func (q *sendQueue) open(mss, more int) *sentPacket {
 		q.closeSlab()
 	}
 	if q.slab == nil {
-		q.slab = newSlab(2 * more)
+		q.slab = newSendSlab(more)
 	}
 	p := q.at(q.end)
 	*p = sentPacket{slab: q.slab, off: int32(q.slab.w), seq: q.end}
@@ -174,6 +174,14 @@ func (q *sendQueue) open(mss, more int) *sentPacket {
 	q.slab.refs++
 	q.end++
 	return p
+}
+
+// newSendSlab borrows a slab for n bytes and a few more.
+func newSendSlab(n int) *slab {
+	if 2*n > smallSlab {
+		return newSlab(largeSlab)
+	}
+	return newSlab(smallSlab)
 }
 
 // closeSlab lets go of the slab that takes packets.

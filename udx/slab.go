@@ -1,51 +1,57 @@
 package udx
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+)
 
 // A slab is a piece of pooled memory that a stream borrows while it has bytes
 // to keep, so that an idle stream holds none.
 type slab struct {
 	b    []byte
-	r, w int // as a queue's element: bytes from r to w are unread
-	refs int // as a send queue's: packets that lie in it
+	r, w int   // as a queue's element: bytes from r to w are unread
+	refs int   // packets that lie in it
+	next *slab // as a reassembly's: where its last packet continues
 }
 
 const (
+	// tinySlab is the smallest slab.
+	tinySlab  = 512
 	smallSlab = 4 << 10
 	// largeSlab holds a train of 44 packets of the largest size.
 	largeSlab = 64 << 10
 )
 
-var slabPools = [2]sync.Pool{
-	{New: func() any { return &slab{b: make([]byte, smallSlab)} }},
-	{New: func() any { return &slab{b: make([]byte, largeSlab)} }},
-}
+var slabPools [8]sync.Pool // of *slab, of tinySlab<<i bytes
 
-// newSlab borrows a slab fit for about n bytes.
+// newSlab borrows a slab of at least n bytes, or the largest there is.
 func newSlab(n int) *slab {
 	i := 0
-	if n > smallSlab {
-		i = 1
+	if n > tinySlab {
+		i = min(bits.Len(uint(n-1)/tinySlab), len(slabPools)-1)
 	}
-	s := slabPools[i].Get().(*slab)
+	s, _ := slabPools[i].Get().(*slab)
+	if s == nil {
+		return &slab{b: make([]byte, tinySlab<<i)}
+	}
 	s.r, s.w, s.refs = 0, 0, 0
 	return s
 }
 
 // free gives the slab back. Nobody may hold a part of it any more.
 func (s *slab) free() {
-	if len(s.b) == smallSlab {
-		slabPools[0].Put(s)
-	} else {
-		slabPools[1].Put(s)
-	}
+	s.next = nil
+	slabPools[bits.Len(uint(len(s.b)/tinySlab))-1].Put(s)
 }
 
-// A byteQueue is a queue of bytes in slabs. The zero value is empty and holds
-// no memory, as does one that was emptied.
+// A byteQueue is a queue of bytes in slabs, each as large as those before it
+// together: what it holds is at most three times its size. The zero value is
+// empty and holds no memory, as does one that was emptied.
 type byteQueue struct {
+	mem   *memory
 	slabs []*slab
 	size  int
+	held  int // size of the slabs
 }
 
 // write appends a copy of p.
@@ -54,8 +60,9 @@ func (q *byteQueue) write(p []byte) {
 	for len(p) > 0 {
 		n := len(q.slabs)
 		if n == 0 || q.slabs[n-1].w == len(q.slabs[n-1].b) {
-			// What does not fit into a small slab will grow further.
-			q.slabs = append(q.slabs, newSlab(n*largeSlab+len(p)))
+			s := newSlab(max(q.held, len(p), smallSlab))
+			q.slabs = append(q.slabs, s)
+			q.hold(len(s.b))
 			n++
 		}
 		s := q.slabs[n-1]
@@ -63,6 +70,11 @@ func (q *byteQueue) write(p []byte) {
 		s.w += k
 		p = p[k:]
 	}
+}
+
+func (q *byteQueue) hold(n int) {
+	q.held += n
+	q.mem.take(n)
 }
 
 // read moves bytes to p and returns how many.
@@ -78,6 +90,7 @@ func (q *byteQueue) read(p []byte) int {
 			break
 		}
 		if s.w == len(s.b) || done == len(q.slabs)-1 {
+			q.hold(-len(s.b))
 			s.free()
 			done++
 		}
@@ -106,4 +119,5 @@ func (q *byteQueue) clear() {
 	}
 	q.drop(len(q.slabs))
 	q.slabs, q.size = nil, 0
+	q.hold(-q.held)
 }

@@ -17,6 +17,7 @@ type Stats struct {
 	WindowProbes uint64 // sent into the peer's closed window
 	BadBlocks    uint64 // SACK blocks that made no sense
 	BadPackets   uint64 // packets for the stream that could not be parsed
+	BadResets    uint64 // DESTROYs that did not end the stream at once
 
 	RTT       time.Duration // smoothed; 0: unknown
 	MinRTT    time.Duration

@@ -100,7 +100,7 @@ func newStream(m *Mux, id uint32, config StreamConfig) *Stream {
 		accept: config.Accept,
 		probe:  config.Probe,
 		onEnd:  config.OnEnd,
-		core:   newCore(id, seq.Number(config.Seq), 0, m.config.MaxWindow),
+		core:   newCore(id, seq.Number(config.Seq), 0, m.config.MaxWindow, &m.memory),
 		done:   make(chan struct{}),
 	}
 	s.core.init()
@@ -152,15 +152,14 @@ func (s *Stream) Stats() Stats {
 // a hook must be asked.
 func (s *Stream) take(now instant, conn udp.Conn, d udp.Datagram, in *intake, b *batch) {
 	from := path{conn, d.Peer}
-	relayed := s.relay.Load()
-	isProbe := s.probe != nil && relayed == nil && flags(d.Payload[offFlags])&(flagMessage|flagHeartbeat) == flagMessage
+	isProbe := s.probe != nil && flags(d.Payload[offFlags])&(flagMessage|flagHeartbeat) == flagMessage
 	if !s.paths.known(from) {
 		if isProbe && s.probed(from, d) || !s.admit(from, in) {
 			return
 		}
 	}
-	if relayed != nil {
-		s.forward(now, relayed, d, b)
+	if target := s.relay.Load(); target != nil {
+		s.forward(now, target, d, b)
 		return
 	}
 	p, err := parsePacket(d.Payload)
@@ -171,6 +170,8 @@ func (s *Stream) take(now instant, conn udp.Conn, d udp.Datagram, in *intake, b 
 	s.paths.last = from
 	if from == s.paths.current {
 		s.core.credit += amplification * len(d.Payload)
+	} else {
+		p.elsewhere = true
 	}
 	s.core.input(now, &p)
 	if p.flags&(flagMessage|flagHeartbeat) != flagMessage || isProbe && s.probed(from, d) {
@@ -252,7 +253,8 @@ func (s *Stream) deadline() instant {
 	at := s.core.deadline()
 	at = earliest(at, s.lingerUntil())
 	if s.relay.Load() != nil {
-		at = earliest(at, s.core.timers.heard.add(relayIdleTime))
+		end, _ := s.core.relayEnd()
+		at = earliest(at, end)
 	}
 	return at
 }
@@ -270,12 +272,18 @@ func (s *Stream) expire(now instant) {
 	if s.core.done {
 		return
 	}
+	if s.core.rcv.gapEnd().reached(now) {
+		s.abort(errGap)
+		return
+	}
 	s.core.expire(now)
 	if s.lingerUntil().reached(now) {
 		s.abort(errLinger)
 	}
-	if s.relay.Load() != nil && s.core.timers.heard.add(relayIdleTime) <= now {
-		s.core.fail(errRelayIdle)
+	if s.relay.Load() != nil {
+		if end, err := s.core.relayEnd(); end <= now {
+			s.core.fail(err)
+		}
 	}
 }
 
@@ -494,7 +502,7 @@ func (s *Stream) Close() error {
 	s.mu.Lock()
 	if s.closed || s.core.done {
 		s.closed = true
-		s.core.rcv.queue.clear()
+		s.dropUnread()
 		s.readable.Broadcast()
 		s.unlock()
 		return nil
@@ -510,7 +518,7 @@ func (s *Stream) Close() error {
 	s.closedAt = now
 	c.rcv.discard = true
 	c.rcv.ackNow = c.rcv.ackNow || c.rcv.advertised < c.rcv.limit/2
-	c.rcv.queue.clear()
+	s.dropUnread()
 	s.finish()
 	s.readable.Broadcast()
 	s.writable.Broadcast()
@@ -529,7 +537,7 @@ func (s *Stream) Destroy(err error) {
 	s.mu.Lock()
 	s.closed = true
 	s.abort(err)
-	s.core.rcv.queue.clear()
+	s.dropUnread()
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	s.unlock()

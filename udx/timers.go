@@ -113,6 +113,8 @@ func (c *core) deadline() instant {
 	d = earliest(d, t.keep)
 	d = earliest(d, t.zero)
 	d = earliest(d, c.giveUp())
+	d = earliest(d, c.doubt.deadline())
+	d = earliest(d, c.rcv.gapEnd())
 	if c.connected {
 		d = earliest(d, c.rcv.ackAt)
 	}
@@ -128,6 +130,12 @@ func (c *core) expire(now instant) {
 		} else {
 			c.fail(errTimedOut)
 		}
+		return
+	}
+	if c.rcv.gapEnd().reached(now) {
+		c.fail(errGap)
+	}
+	if c.expireDoubt(now); c.done {
 		return
 	}
 	if t.reorder.reached(now) {

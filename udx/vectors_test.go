@@ -18,7 +18,9 @@ import (
 var strict = map[string]struct {
 	replies []string
 	data    string
+	later   bool // the application sees the end after resetPatience
 }{
+	"destroy_future_seq":        {replies: []string{"HEARTBEAT seq 1 ack 0"}, later: true},
 	"data_far_future_seq":       {replies: []string{"ACK seq 1 ack 0"}},
 	"data_seq_half_space_ahead": {replies: []string{"ACK seq 1 ack 0"}},
 	// The reference cuts the datagram to 2048 bytes.
@@ -84,6 +86,12 @@ func TestInputResponses(t *testing.T) {
 					}
 				}
 
+				if exception.later {
+					if isOver(w.s) {
+						t.Error("over at once")
+					}
+					time.Sleep(resetPatience)
+				}
 				if got, want := events(w), wantEvents(c, exception.data); !slices.Equal(got, want) {
 					t.Errorf("events %q, want %q", got, want)
 				}

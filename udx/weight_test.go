@@ -242,3 +242,42 @@ func BenchmarkPackets(b *testing.B) {
 		p.step(b)
 	}
 }
+
+// BenchmarkReordered is the cost of a train of full packets whose first one comes
+// last.
+func BenchmarkReordered(b *testing.B) {
+	const train = 44
+	mux := NewMux(Config{})
+	defer mux.Close()
+	conn := &wireConn{}
+	s, err := mux.NewStream(StreamConfig{ID: localID})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Connect(conn, remoteID, peerAddr, ConnectOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	p := packet{header: header{flags: flagData, streamID: localID, rwnd: 4 << 20}, payload: make([]byte, 1452)}
+	var batch []udp.Datagram
+	for range train {
+		batch = append(batch, udp.Datagram{Payload: p.Append(nil), Peer: peerAddr})
+	}
+	buf := make([]byte, train*1452)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for base := seq.Number(0); b.Loop(); base += train {
+		for i := range batch {
+			h := p.header
+			h.seq = base + seq.Number(i+1)
+			if i == train-1 {
+				h.seq = base
+			}
+			h.put(batch[i].Payload)
+		}
+		mux.HandleBatch(conn, batch)
+		conn.forget()
+		if _, err := io.ReadFull(s, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
