@@ -111,6 +111,7 @@ func (c *core) insert(from Contact, observed netip.AddrPort) {
 			n.Data.sampled = c.tick
 		}
 		c.emit(EventNodeAdded, from.Addr)
+		c.trim()
 	case kad.Full:
 		c.full(from)
 	case kad.Crowded:
@@ -124,6 +125,14 @@ func (c *core) addNode(a netip.AddrPort) {
 	e := entry{added: c.tick, pinged: c.tick}
 	if _, result := c.table.Insert(contactOf(a), e); result == kad.Inserted {
 		c.emit(EventNodeAdded, a)
+		c.trim()
+	}
+}
+
+// trim tells of nodes that leave since the table has become diverse.
+func (c *core) trim() {
+	for _, n := range c.table.Trim() {
+		c.emit(EventNodeRemoved, n.Addr)
 	}
 }
 
@@ -174,6 +183,7 @@ func (c *core) full(newcomer Contact) {
 // that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
 func (c *core) check(n *kad.Node[ID, entry]) {
 	n.Data.pinged = c.tick
+	before := c.stats.Requests.Responses
 	err := c.ping(n.Addr, defaultRetries, func(r *Reply, err error) {
 		c.checks--
 		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout {
@@ -181,6 +191,7 @@ func (c *core) check(n *kad.Node[ID, entry]) {
 		}
 		if c.table.Get(n.ID) == n {
 			c.removeNode(n.ID)
+			c.suspectMore(n.Addr, before)
 		}
 	})
 	if err == nil {

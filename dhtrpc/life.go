@@ -48,6 +48,8 @@ func (c *core) onTick() {
 	}
 	if c.tick%pingTicks == 0 {
 		c.pingSome()
+	} else {
+		c.pingOldest()
 	}
 	if c.tick%smallTicks == 0 && c.table.Len() < K {
 		c.want(taskRefresh)
@@ -117,6 +119,14 @@ func (c *core) pingSome() {
 	}
 }
 
+// pingOldest checks the node that was heard from longest ago, if that was more
+// than a minute ago: of many that have died at once, one is soon met.
+func (c *core) pingOldest() {
+	if n := c.table.Oldest(); n != nil && c.tick-n.Data.pinged >= recentTicks && c.calls.Len() <= 2 {
+		c.check(n)
+	}
+}
+
 // refreshTarget is what the next refresh looks for: a random node of the table,
 // our own place if there is none.
 func (c *core) refreshTarget() ID {
@@ -142,6 +152,7 @@ func (c *core) wakeup() {
 		c.ephemeral = true
 		c.emit(EventEphemeral, netip.AddrPort{})
 	}
+	c.silent = newSilent() // it may have been us
 	c.emit(EventWakeup, netip.AddrPort{})
 }
 

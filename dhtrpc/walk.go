@@ -116,6 +116,7 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 	}
 	c := n.core
 	q.lookup = kad.NewLookup(*q.m.Target, K, q.low)
+	q.lookup.LimitSubnets(finite(n.cfg.Limits.PerQuery))
 	q.replies = make(map[ID]*Reply, K)
 	for _, a := range q.o.Nodes {
 		if addressable(a) {
@@ -161,9 +162,19 @@ func (q *Query) hurryUp() {
 func (q *Query) seedTable() {
 	q.fromTable = true
 	c := q.node.core
-	c.near = c.table.Closest(c.near[:0], *q.m.Target, max(K-q.lookup.Waiting(), 0))
+	want := max(K-q.lookup.Waiting(), 0)
+	most := want
+	if c.silent.Len() > 0 {
+		most = c.table.Len() // some of the nearest may have to be left out
+	}
+	c.near = c.table.Closest(c.near[:0], *q.m.Target, most)
 	for _, n := range c.near {
-		q.lookup.Offer(n.Contact, netip.AddrPort{})
+		if want == 0 {
+			break
+		}
+		if q.propose(n.Contact, netip.AddrPort{}) {
+			want--
+		}
 	}
 	q.lookup.SetAlpha(q.low)
 }
@@ -177,10 +188,17 @@ func (q *Query) moreSeeds() bool {
 		q.hurried = false
 		return true
 	}
-	if q.fromTable || q.lookup.Answers >= K/4 {
+	if !q.fromTable && q.lookup.Answers < K/4 {
+		q.seedTable()
+		return true
+	}
+	if len(q.lookup.Closest()) > 0 || len(q.leftOut) == 0 {
 		return false
 	}
-	q.seedTable()
+	for _, n := range q.leftOut { // it may have been us
+		q.lookup.Offer(n, netip.AddrPort{})
+	}
+	q.leftOut = nil
 	return true
 }
 
@@ -246,6 +264,7 @@ func (q *Query) finish() {
 		q.err = errQueryOver
 	}
 	q.cancel(errQueryOver)
+	q.suspectLate()
 	n.core.cancel(&q.visits, errQueryOver)
 	delete(n.core.queries, q)
 	q.buffer, q.replies = nil, nil
