@@ -25,6 +25,7 @@ type entry struct {
 	added, pinged int32
 	sampled       int32 // when its view of our address was taken; 0: never
 	hints         int32 // that it is down
+	suspect       bool  // it was late, and is being checked: others are not told of it
 }
 
 // noteReply learns from a reply that was awaited: the sender receives at its
@@ -178,20 +179,22 @@ func (c *core) full(newcomer Contact) {
 	}
 }
 
-// check pings a node of the table and removes it unless this very answer
+// checkNode pings a node of the table and removes it unless this very answer
 // carries its valid id. (The reference compares ticks, and so removes a node
 // that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
-func (c *core) check(n *kad.Node[ID, entry]) {
+func (c *core) checkNode(n *kad.Node[ID, entry], lenient bool) {
 	n.Data.pinged = c.tick
 	before := c.stats.Requests.Responses
-	err := c.ping(n.Addr, defaultRetries, func(r *Reply, err error) {
+	err := c.check(n.Addr, func(r *Reply, err error) {
 		c.checks--
 		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout {
 			return
 		}
-		if c.table.Get(n.ID) == n {
-			c.removeNode(n.ID)
-			c.suspectMore(n.Addr, before)
+		us := c.stats.Requests.Responses == before // nobody has answered meanwhile
+		if c.table.Get(n.ID) == n && !(us && lenient) {
+			if c.removeNode(n.ID); !us {
+				c.suspectMore(n.Addr)
+			}
 		}
 	})
 	if err == nil {
@@ -222,7 +225,7 @@ func (c *core) hintedDown(by, dead netip.AddrPort) {
 		}
 	}
 	n.Data.hints++
-	c.check(n)
+	c.checkNode(n, false)
 }
 
 // hintDown tells a node that one it named did not answer.

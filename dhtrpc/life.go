@@ -17,6 +17,7 @@ const (
 	stableTicks     = 240              // 20 min
 	moreStableTicks = 3 * stableTicks
 	roundPings      = 5
+	tickPings       = 4 // of a persistent node, between the rounds
 	movedSamples    = 4 // of our public address, before an id is given up
 )
 
@@ -49,7 +50,7 @@ func (c *core) onTick() {
 	if c.tick%pingTicks == 0 {
 		c.pingSome()
 	} else {
-		c.pingOldest()
+		c.pingRandom()
 	}
 	if c.tick%smallTicks == 0 && c.table.Len() < K {
 		c.want(taskRefresh)
@@ -114,16 +115,28 @@ func (c *core) pingSome() {
 	}
 	for ; n != nil && budget > 0 && n.Data.pinged != c.tick; budget-- {
 		next := n.Newer()
-		c.check(n)
+		c.checkNode(n, false)
 		n = next
 	}
 }
 
-// pingOldest checks the node that was heard from longest ago, if that was more
-// than a minute ago: of many that have died at once, one is soon met.
-func (c *core) pingOldest() {
-	if n := c.table.Oldest(); n != nil && c.tick-n.Data.pinged >= recentTicks && c.calls.Len() <= 2 {
-		c.check(n)
+// pingRandom checks some nodes between the rounds, more of a persistent node's
+// table, on which others rely, and more the more have gone since the last tick: of
+// many that have died at once, one is soon met, and that leads to the others. If
+// nobody answers, nobody leaves.
+func (c *core) pingRandom() {
+	n := 1
+	if !c.ephemeral {
+		n = tickPings
+	}
+	n += moreChecks * c.gone
+	if c.gone = 0; n <= tickPings && c.calls.Len() > 2 {
+		return
+	}
+	for range min(n, maxSuspect) {
+		if n := c.table.Random(c.rand); n != nil && c.tick-n.Data.pinged >= 2 {
+			c.checkNode(n, true)
+		}
 	}
 }
 

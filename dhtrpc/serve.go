@@ -154,6 +154,9 @@ func (c *core) closest(target *ID) compact.Addrs {
 	c.near = c.table.Closest(c.near[:0], *target, K)
 	raw := c.nearRaw[:0]
 	for _, n := range c.near {
+		if n.Data.suspect {
+			continue
+		}
 		raw = compact.AppendAddr(raw, n.Addr)
 	}
 	return compact.AddrsOf(raw)

@@ -15,7 +15,7 @@ const (
 	maxSilent  = 4096 // addresses that are remembered
 	silentAge  = 5 * time.Minute
 	maxSuspect = 32 // pings under way to find out
-	moreChecks = 4  // made when one has failed
+	moreChecks = 8  // made when one has failed
 )
 
 // A silence is what is known of an address that did not answer.
@@ -28,8 +28,10 @@ func newSilent() *keep.Map[netip.AddrPort, silence, struct{}] {
 }
 
 // suspect pings a node that was late. If it does not answer, it leaves the table,
-// those who named it are told, and others are checked.
-func (c *core) suspect(n Contact, namedBy []netip.AddrPort) {
+// those who named it are told, and others are checked; unless nobody has answered
+// since there were so many responses, when the node was asked first: then it may
+// be us.
+func (c *core) suspect(n Contact, namedBy []netip.AddrPort, before int) {
 	if s, _, known := c.silent.Get(c.now, n.Addr); known && s.sure || c.suspects[n.Addr] || c.suspended {
 		return
 	}
@@ -38,10 +40,15 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort) {
 		c.stats.Refused.Limits++
 		return
 	}
-	before := c.stats.Requests.Responses
-	o := outgoing{to: n.Addr, timeout: c.rtt.Late(soonLeast, requestTimeout), maxTimeout: requestTimeout}
-	o.done = func(r *Reply, err error) {
+	x := c.table.Get(n.ID)
+	if x != nil && x.Addr != n.Addr {
+		x = nil
+	}
+	err := c.check(n.Addr, func(_ *Reply, err error) {
 		delete(c.suspects, n.Addr)
+		if x != nil {
+			x.Data.suspect = false
+		}
 		if err != ErrTimeout {
 			return // answers are noted where all are
 		}
@@ -53,13 +60,16 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort) {
 		for _, by := range namedBy {
 			c.hintDown(by, n.Addr, nil)
 		}
-		if x := c.table.Get(n.ID); x != nil && x.Addr == n.Addr {
+		if x != nil && c.table.Get(n.ID) == x {
 			c.removeNode(n.ID)
-			c.suspectMore(n.Addr, before)
+			c.suspectMore(n.Addr)
 		}
-	}
-	if _, err := c.request(&request{internal: true, command: cmdPing}, o, defaultRetries, nil); err != nil {
+	})
+	if err != nil {
 		return
+	}
+	if x != nil {
+		x.Data.pinged, x.Data.suspect = c.tick, true
 	}
 	if c.suspects == nil {
 		c.suspects = map[netip.AddrPort]bool{}
@@ -67,29 +77,31 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort) {
 	c.suspects[n.Addr] = true
 }
 
-// suspectMore checks other nodes of the table since one of it has gone silent
-// while some answer was received, of which there were so many before: those of
-// its network, and some of which nothing was heard for longest.
-func (c *core) suspectMore(gone netip.AddrPort, before int) {
-	if c.stats.Requests.Responses == before {
-		return
+// suspectMore checks other nodes of the table since one of it has gone silent:
+// those of its network, and some others.
+func (c *core) suspectMore(gone netip.AddrPort) {
+	c.gone++
+	now := c.stats.Requests.Responses
+	if subnet, limited := kad.Subnet(gone.Addr()); limited {
+		for n := range c.table.All() {
+			if subnet.Contains(n.Addr.Addr()) && n.Data.pinged != c.tick {
+				c.suspect(n.Contact, nil, now)
+			}
+		}
 	}
-	more := moreChecks
-	subnet, limited := kad.Subnet(gone.Addr())
-	for n := c.table.Oldest(); n != nil; n = n.Newer() {
-		near := limited && subnet.Contains(n.Addr.Addr())
-		if len(c.suspects) >= maxSuspect {
-			return
+	for range moreChecks {
+		if n := c.table.Random(c.rand); n != nil && n.Data.pinged != c.tick && len(c.suspects) < maxSuspect {
+			c.suspect(n.Contact, nil, now)
 		}
-		if !near && more == 0 || c.tick-n.Data.pinged < 1 || c.suspects[n.Addr] {
-			continue
-		}
-		n.Data.pinged = c.tick
-		if !near {
-			more--
-		}
-		c.suspect(n.Contact, nil)
 	}
+}
+
+// check pings a node of the table, or one that may be in others', and does not
+// wait for long.
+func (c *core) check(to netip.AddrPort, done func(*Reply, error)) error {
+	o := outgoing{to: to, timeout: c.rtt.Late(soonLeast, requestTimeout), maxTimeout: requestTimeout, done: done}
+	_, err := c.request(&request{internal: true, command: cmdPing}, o, defaultRetries, nil)
+	return err
 }
 
 // suspectLate suspects the nodes that were late when the query ended.
@@ -100,7 +112,7 @@ func (q *Query) suspectLate() {
 	}
 	for p := q.visits.first; p != nil; p = p.Payload.next {
 		if o := &p.Payload; o.hasID && o.onSlow == nil {
-			c.suspect(Contact{ID: o.id, Addr: o.to}, q.lookup.Down(o.to))
+			c.suspect(Contact{ID: o.id, Addr: o.to}, q.lookup.Down(o.to), q.before)
 		}
 	}
 }

@@ -139,6 +139,7 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 		q.lookup.SetAlpha(min(q.low, cautiousConcurrency))
 		q.hurry = time.AfterFunc(cautiousTime, q.hurryUp)
 	}
+	q.before = c.stats.Requests.Responses
 	c.stats.Queries.Total++
 	c.refresh = refreshTicks
 	if s := q.o.Session; s != nil {
@@ -161,8 +162,14 @@ func (q *Query) hurryUp() {
 // seedTable offers the closest nodes of the routing table. The lock is held.
 func (q *Query) seedTable() {
 	q.fromTable = true
+	q.offerTable(max(K-q.lookup.Waiting(), 0))
+	q.lookup.SetAlpha(q.low)
+}
+
+// offerTable offers so many of the nodes of the routing table, the closest ones.
+// The lock is held.
+func (q *Query) offerTable(want int) {
 	c := q.node.core
-	want := max(K-q.lookup.Waiting(), 0)
 	most := want
 	if c.silent.Len() > 0 {
 		most = c.table.Len() // some of the nearest may have to be left out
@@ -176,13 +183,13 @@ func (q *Query) seedTable() {
 			want--
 		}
 	}
-	q.lookup.SetAlpha(q.low)
 }
 
 // moreSeeds falls back on the routing table if the nodes given to start from
-// led nowhere, and on bootstrap nodes that were not waited for if nobody has
-// answered. It reports whether there is something to fall back on. The lock is
-// held.
+// led nowhere, on more of it if one network has more than its share among the
+// closest, on bootstrap nodes that were not waited for if nobody has answered, and
+// on silent nodes if nobody else has. It reports whether there is something to
+// fall back on. The lock is held.
 func (q *Query) moreSeeds() bool {
 	if q.hurried && q.lookup.Answers == 0 {
 		q.hurried = false
@@ -191,6 +198,12 @@ func (q *Query) moreSeeds() bool {
 	if !q.fromTable && q.lookup.Answers < K/4 {
 		q.seedTable()
 		return true
+	}
+	if q.fromTable && !q.o.OnlyClosest && !q.widened && q.lookup.Crowded() {
+		q.widened = true
+		if q.offerTable(4 * K); !q.lookup.Done() {
+			return true
+		}
 	}
 	if len(q.lookup.Closest()) > 0 || len(q.leftOut) == 0 {
 		return false

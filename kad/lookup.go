@@ -55,6 +55,7 @@ type candidate[T ID] struct {
 	referrers []netip.AddrPort
 	subnet    netip.Prefix // invalid: not limited
 	claim     *claimed     // that it counts for while it waits or is asked, nil: none
+	namer     *namer       // that it counts for when it has been asked, nil: none
 }
 
 type candidateState uint8
@@ -225,12 +226,18 @@ func (l *Lookup[T]) head() *candidate[T] {
 			l.dropWaiting()
 			break
 		}
-		if l.improves(x) {
+		useful := l.improves(x)
+		if useful && !x.namer.misleads() {
 			return x
 		}
-		l.waiting = slices.Delete(l.waiting, 0, 1) // its network has had its share meanwhile
+		// Its network has had its share meanwhile, or it is named by liars.
+		l.waiting = slices.Delete(l.waiting, 0, 1)
 		l.release(x)
-		l.keep(x)
+		if useful && l.readmit(x) {
+			l.queue(x)
+		} else {
+			l.keep(x)
+		}
 	}
 	return l.headOfReserve()
 }
@@ -241,6 +248,9 @@ func (l *Lookup[T]) Slow(addr netip.AddrPort) {
 	if x := l.seen[addr]; x != nil && x.state == asked {
 		x.state = late
 		l.late++
+		if x.namer != nil {
+			x.namer.late++
+		}
 	}
 }
 
@@ -299,6 +309,17 @@ func (l *Lookup[T]) settle(addr netip.AddrPort, end candidateState) bool {
 	x := l.seen[addr]
 	if x == nil || x.state != asked && x.state != late {
 		return false
+	}
+	if x.namer != nil {
+		switch {
+		case x.state == late && end == answered:
+			x.namer.late--
+			x.namer.answered++
+		case end == answered:
+			x.namer.answered++
+		case x.state == asked:
+			x.namer.late++
+		}
 	}
 	if x.state == late {
 		l.late--

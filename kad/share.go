@@ -27,6 +27,7 @@ type shares[T ID] struct {
 	reserve []*candidate[T] // to be asked if fewer than k others answer; nearest first
 	spent   int             // contacts of the reserve that were asked
 	claims  map[claim]*claimed
+	namers  map[netip.Prefix]*namer
 	pending map[netip.Prefix]int // contacts that hold a claim, by network
 }
 
@@ -51,19 +52,52 @@ type claimed struct {
 	total   int // and those that were asked
 }
 
+// A namer is a network as far as those count that its nodes alone have named.
+type namer struct {
+	late     int // or down
+	answered int
+}
+
+// maxLate is how many that a network has named may be late before it is asked
+// what share of them was.
+const maxLate = 4
+
+// misleads tells whether what the network names is mostly dead.
+func (n *namer) misleads() bool { return n != nil && n.late >= maxLate && n.late > n.answered }
+
+// namerOf is the network of a referrer; nil for seeds, and nodes that are not
+// public.
+func (l *Lookup[T]) namerOf(by netip.Prefix) *namer {
+	if !by.IsValid() {
+		return nil
+	}
+	n := l.namers[by]
+	if n == nil {
+		n = &namer{}
+		l.namers[by] = n
+	}
+	return n
+}
+
 // LimitSubnets gives each public network ([Subnet]) a share of so many contacts
 // among the k closest; 0 is no limit, which is the default. The nearest of a
 // network get it. Others of that network are asked, and are among the closest,
 // only if fewer than k nodes answer otherwise, so that lookups work within one
-// network too. Call it before the first Offer.
+// network too. So are nodes that only a network names whose other ones are mostly
+// late. Call it before the first Offer.
 func (l *Lookup[T]) LimitSubnets(share int) {
 	l.share = share
 	if share > 0 && l.counts == nil {
 		l.counts = map[netip.Prefix]int{}
 		l.claims = map[claim]*claimed{}
+		l.namers = map[netip.Prefix]*namer{}
 		l.pending = map[netip.Prefix]int{}
 	}
 }
+
+// Crowded tells whether nodes beyond the share of their network are among the
+// closest, since too few others have answered so far.
+func (l *Lookup[T]) Crowded() bool { return len(l.extra) > 0 }
 
 // subnet is the network that an address is limited with, invalid if it is not.
 func (l *Lookup[T]) subnet(a netip.Addr) (subnet netip.Prefix) {
@@ -147,15 +181,21 @@ func (l *Lookup[T]) fills(id T) bool {
 // its network has a claim free, or a farther one of the same claim gives way. It
 // must not have one yet.
 func (l *Lookup[T]) admit(x *candidate[T], referrer netip.AddrPort) bool {
-	if !x.subnet.IsValid() {
-		return true
-	}
-	if l.stopped || !l.nearEnough(x.ID) || !l.improves(x) {
+	if l.stopped || !l.nearEnough(x.ID) {
 		return false
 	}
 	c := claim{of: x.subnet}
 	if referrer.IsValid() {
 		c.by = l.subnet(referrer.Addr())
+	}
+	if x.namer = l.namerOf(c.by); x.namer.misleads() {
+		return false
+	}
+	if !x.subnet.IsValid() {
+		return true
+	}
+	if !l.improves(x) {
+		return false
 	}
 	h := l.claims[c]
 	if h == nil {
@@ -190,6 +230,16 @@ func (l *Lookup[T]) farthestWaiting(h *claimed) int {
 		}
 	}
 	return -1
+}
+
+// readmit lets a contact wait on if somebody else has named it.
+func (l *Lookup[T]) readmit(x *candidate[T]) bool {
+	for _, by := range x.referrers {
+		if l.admit(x, by) {
+			return true
+		}
+	}
+	return false
 }
 
 // release gives back the claim that a contact holds.
@@ -234,11 +284,7 @@ func (l *Lookup[T]) promote(subnet netip.Prefix) {
 		if x.place != crowded || x.subnet != subnet {
 			continue
 		}
-		var by netip.AddrPort
-		if len(x.referrers) > 0 {
-			by = x.referrers[0]
-		}
-		if l.admit(x, by) {
+		if len(x.referrers) == 0 && l.admit(x, netip.AddrPort{}) || l.readmit(x) {
 			l.unreserve(x)
 			l.queue(x)
 			return
