@@ -24,7 +24,7 @@ const floors = `
 	0 internal/pb internal/call internal/token internal/keep internal/seq internal/z32
 
 	# 1: ground.
-	1 udp noise internal/sodium internal/feed
+	1 udp noise internal/sodium internal/feed internal/bucket
 
 	# 2: protocols, each complete alone; vnet is for tests, lab and hyperdhttest.
 	2 dhtrpc udx secretstream protomux mainline dhtrpc1 vnet

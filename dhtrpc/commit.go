@@ -12,6 +12,7 @@ func (q *Query) commit() error {
 	n.enter()
 	q.collect()
 	q.lookup.Stop()
+	q.suspectLate()
 	n.core.cancel(&q.visits, errQueryOver)
 	closest := q.closest
 	n.leave()

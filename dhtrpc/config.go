@@ -61,8 +61,14 @@ const (
 // are not public are exempt, so that test and home networks work.
 type Limits struct {
 	// PerBucket and PerTable are the nodes of one /24 network that a bucket and
-	// the whole table take; 8 and 32.
+	// the whole table take. Default: 2 and 10. While the table knows fewer than
+	// eight other networks it takes four times as many, and gives them up when
+	// it knows more.
 	PerBucket, PerTable int
+	// PerQuery is the share of one /24 network in the 20 closest nodes of a
+	// query. Others of that network are asked, and are among the closest, only
+	// if fewer than 20 nodes answer otherwise. Default: 2.
+	PerQuery int
 	// DelayedPings are the delayed pings that wait to be answered at most, and
 	// DelayedPingsPerHost those of one address; 1,024 and 16.
 	DelayedPings, DelayedPingsPerHost int
@@ -75,6 +81,13 @@ type Limits struct {
 	// Votes are the opinions of one /24 network about the node's public address
 	// that count, among the last sixteen and within half an hour; 3.
 	Votes int
+	// UnprovenBytes bounds, in bytes a second for one /24 network, how much of
+	// the replies goes beyond four times their requests, to sources that have
+	// not shown with a token that they receive there. Headers do not count.
+	// Eight times as much may go at once. A reply above it does without closer
+	// nodes; if it still is more than four times its request, Reply fails with
+	// ErrTooLarge. Default: 65,536.
+	UnprovenBytes int
 }
 
 func (l Limits) settled() Limits {
@@ -82,21 +95,35 @@ func (l Limits) settled() Limits {
 		if *n == 0 {
 			*n = v
 		} else if *n < 0 {
-			*n = 1 << 30
+			*n = noLimit
 		}
 	}
-	def(&l.PerBucket, 8)
-	def(&l.PerTable, 32)
+	def(&l.PerBucket, 2)
+	def(&l.PerTable, 10)
+	def(&l.PerQuery, 2)
 	def(&l.DelayedPings, 1024)
 	def(&l.DelayedPingsPerHost, 16)
 	def(&l.DownHintsPerHost, 16)
 	def(&l.Verifications, 32)
 	def(&l.Votes, 3)
+	def(&l.UnprovenBytes, 64<<10)
 	return l
 }
 
+// table is the settled limits as the table wants them.
 func (l Limits) table() kad.Limits {
-	return kad.Limits{PerBucket: l.PerBucket, PerTable: l.PerTable}
+	return kad.Limits{PerBucket: finite(l.PerBucket), PerTable: finite(l.PerTable), Alone: 4}
+}
+
+// noLimit is what a limit that is none is settled as.
+const noLimit = 1 << 30
+
+// finite is 0 for no limit, for those who understand that so.
+func finite(limit int) int {
+	if limit == noLimit {
+		return 0
+	}
+	return limit
 }
 
 // Config says how a node is made. Its zero value is an isolated node on ports

@@ -25,6 +25,7 @@ type entry struct {
 	added, pinged int32
 	sampled       int32 // when its view of our address was taken; 0: never
 	hints         int32 // that it is down
+	suspect       bool  // it was late, and is being checked: others are not told of it
 }
 
 // noteReply learns from a reply that was awaited: the sender receives at its
@@ -111,6 +112,7 @@ func (c *core) insert(from Contact, observed netip.AddrPort) {
 			n.Data.sampled = c.tick
 		}
 		c.emit(EventNodeAdded, from.Addr)
+		c.trim()
 	case kad.Full:
 		c.full(from)
 	case kad.Crowded:
@@ -124,6 +126,14 @@ func (c *core) addNode(a netip.AddrPort) {
 	e := entry{added: c.tick, pinged: c.tick}
 	if _, result := c.table.Insert(contactOf(a), e); result == kad.Inserted {
 		c.emit(EventNodeAdded, a)
+		c.trim()
+	}
+}
+
+// trim tells of nodes that leave since the table has become diverse.
+func (c *core) trim() {
+	for _, n := range c.table.Trim() {
+		c.emit(EventNodeRemoved, n.Addr)
 	}
 }
 
@@ -169,18 +179,22 @@ func (c *core) full(newcomer Contact) {
 	}
 }
 
-// check pings a node of the table and removes it unless this very answer
+// checkNode pings a node of the table and removes it unless this very answer
 // carries its valid id. (The reference compares ticks, and so removes a node
 // that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
-func (c *core) check(n *kad.Node[ID, entry]) {
+func (c *core) checkNode(n *kad.Node[ID, entry], lenient bool) {
 	n.Data.pinged = c.tick
-	err := c.ping(n.Addr, defaultRetries, func(r *Reply, err error) {
+	before := c.stats.Requests.Responses
+	err := c.check(n.Addr, func(r *Reply, err error) {
 		c.checks--
 		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout {
 			return
 		}
-		if c.table.Get(n.ID) == n {
-			c.removeNode(n.ID)
+		us := c.stats.Requests.Responses == before // nobody has answered meanwhile
+		if c.table.Get(n.ID) == n && !(us && lenient) {
+			if c.removeNode(n.ID); !us {
+				c.suspectMore(n.Addr)
+			}
 		}
 	})
 	if err == nil {
@@ -211,7 +225,7 @@ func (c *core) hintedDown(by, dead netip.AddrPort) {
 		}
 	}
 	n.Data.hints++
-	c.check(n)
+	c.checkNode(n, false)
 }
 
 // hintDown tells a node that one it named did not answer.

@@ -3,6 +3,7 @@ package dhtrpc
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -302,8 +303,8 @@ func TestDiversity(t *testing.T) {
 		}
 		return tc.c.table.Len()
 	}
-	if n := count(Config{}, "93.184.216.%d:5000"); n > 32 || n < 5 {
-		t.Errorf("%d nodes of one /24, want at most 32", n)
+	if n := count(Config{}, "93.184.216.%d:5000"); n != 40 {
+		t.Errorf("%d nodes of one /24 and no other, want 40", n)
 	}
 	if n := count(Config{}, "10.0.0.%d:5000"); n < 50 {
 		t.Errorf("%d nodes of a private network, want no limit", n)
@@ -311,8 +312,50 @@ func TestDiversity(t *testing.T) {
 	if n := count(Config{Limits: Limits{PerBucket: -1, PerTable: -1}}, "93.184.216.%d:5000"); n < 50 {
 		t.Errorf("%d nodes without limits", n)
 	}
-	if n := count(Config{Limits: Limits{PerTable: 3}}, "93.184.216.%d:5000"); n != 3 {
-		t.Errorf("%d nodes, want 3", n)
+	if n := count(Config{Limits: Limits{PerTable: 3}}, "93.184.216.%d:5000"); n != 12 {
+		t.Errorf("%d nodes, want 12", n)
+	}
+
+	// With others there it has ten places, and two a bucket; what it had before
+	// goes, and is told.
+	tc := newTestCore(t, Config{})
+	of := func() (all, bucket int) {
+		for n := range tc.c.table.All() {
+			if strings.HasPrefix(n.Addr.String(), "93.184.216.") {
+				all++
+				same := 0
+				for _, x := range tc.c.table.Bucket(n.ID) {
+					if strings.HasPrefix(x.Addr.String(), "93.184.216.") {
+						same++
+					}
+				}
+				bucket = max(bucket, same)
+			}
+		}
+		return all, bucket
+	}
+	for i := 1; i <= 200; i++ {
+		tc.c.addNode(netip.MustParseAddrPort(fmt.Sprintf("93.184.216.%d:5000", i)))
+	}
+	tc.took(0)
+	for i := range 8 {
+		if n, _ := of(); n != 40 {
+			t.Fatalf("%d nodes beside %d other networks", n, i)
+		}
+		tc.c.addNode(netip.MustParseAddrPort(fmt.Sprintf("20.%d.0.1:5000", i)))
+	}
+	all, bucket := of()
+	if all != 10 || bucket != 2 {
+		t.Errorf("%d nodes of one /24, %d in a bucket, want 10 and 2", all, bucket)
+	}
+	if n := tc.took(EventNodeRemoved); n != 30 {
+		t.Errorf("%d nodes have left", n)
+	}
+	for i := 1; i <= 200; i++ {
+		tc.c.addNode(netip.MustParseAddrPort(fmt.Sprintf("93.184.216.%d:6000", i)))
+	}
+	if n, _ := of(); n != 10 {
+		t.Errorf("%d nodes of one /24 come later, want 10", n)
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 
+	"github.com/warren-dht/warren/internal/bucket"
 	"github.com/warren-dht/warren/internal/call"
+	"github.com/warren-dht/warren/internal/keep"
 	"github.com/warren-dht/warren/internal/token"
 	"github.com/warren-dht/warren/kad"
 	"github.com/warren-dht/warren/nat"
@@ -68,6 +70,11 @@ type core struct {
 	timing  *estimator // nil: fixed timeouts
 	secrets *token.Secrets
 
+	unproven *bucket.Table[netip.Prefix] // bytes beyond freeFactor; nil: no limit
+	silent   *keep.Map[netip.AddrPort, silence, struct{}]
+	suspects map[netip.AddrPort]bool // pinged since they were late
+	gone     int                     // nodes that have left the table since the last tick, for being silent
+
 	checks  int // liveness checks of down hints under way
 	swaps   int // repings of full buckets under way
 	hints   int // down hints sent in this tick
@@ -81,6 +88,7 @@ type core struct {
 	health  health
 	stats   Stats
 	serving Request  // handed to the handler
+	asked   int      // size of the request that is being answered
 	reply   Reply    // handed to whoever asked
 	own     ID       // what idOn returned last
 	token   [32]byte // of the reply that is being written
@@ -142,6 +150,10 @@ func newCore(cfg Config, boot []bootstrapNode, now time.Time) *core {
 		own[i] = byte(r.Uint32())
 	}
 	c.table = kad.NewTable[ID, entry](own, K, cfg.Limits.table())
+	c.silent = newSilent()
+	if n := cfg.Limits.UnprovenBytes; n != noLimit {
+		c.unproven = bucket.New[netip.Prefix](n, 8*n)
+	}
 	if cfg.AdaptiveTimeout != nil {
 		c.timing = newEstimator(*cfg.AdaptiveTimeout, now)
 	}
@@ -176,6 +188,7 @@ func (c *core) receive(conn udp.Conn, d *udp.Datagram) {
 			c.stats.Bad.Malformed++
 			return
 		}
+		c.asked = len(d.Payload)
 		c.serve(conn, d.Peer, &m)
 		return
 	}

@@ -52,6 +52,7 @@ func (d *delayedPings) release(c *core) {
 		} else {
 			delete(d.host, p.from.Addr())
 		}
+		c.asked = 0
 		c.respond(p.conn, p.from, &reply{tid: p.tid}, nil, false, false)
 	}
 }

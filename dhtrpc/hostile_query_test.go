@@ -66,11 +66,18 @@ func (l lyingNode) HandleBatch(c udp.Conn, batch []udp.Datagram) []udp.Datagram 
 }
 
 // A host that answers under thousands of ports, each naming others that are
-// nearer to the target, does not make a query hold what they all said.
+// nearer to the target, does not make a query ask them all, nor hold what they
+// all said if there is no limit.
 func TestEndlessReferrals(t *testing.T) {
+	for _, limits := range []Limits{{}, {PerQuery: -1}} {
+		endlessReferrals(t, limits)
+	}
+}
+
+func endlessReferrals(t *testing.T, limits Limits) {
 	bubble(t, func(t *testing.T) {
 		tn := newTestNet(t, 1)
-		client := tn.add(Config{Ephemeral: Always})
+		client := tn.add(Config{Ephemeral: Always, Limits: limits})
 		evil := tn.net.Host()
 		target := ID{1}
 		var ports []netip.AddrPort // farthest from the target first
@@ -99,10 +106,17 @@ func TestEndlessReferrals(t *testing.T) {
 			replies++
 			client.Do(func() { most = max(most, len(q.replies)) })
 		}
+		got := q.Closest()
+		if limits.PerQuery == 0 {
+			if replies > 5*K || replies < K || len(got) != K || len(q.ClosestReplies()) != K {
+				t.Errorf("%d replies, %d closest nodes", replies, len(got))
+			}
+			return
+		}
 		if most > 2*K || replies < 500 {
 			t.Errorf("%d replies held, of %d", most, replies)
 		}
-		if got := q.Closest(); len(got) != K || got[0].Addr != ports[len(ports)-1] || len(q.ClosestReplies()) != K {
+		if len(got) != K || got[0].Addr != ports[len(ports)-1] || len(q.ClosestReplies()) != K {
 			t.Errorf("%d closest nodes, the first is %v", len(got), got[0].Addr)
 		}
 	})

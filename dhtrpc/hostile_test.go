@@ -458,8 +458,11 @@ func (f forger) HandleBatch(_ udp.Conn, batch []udp.Datagram) []udp.Datagram {
 // decide what the node believes its public address to be.
 func TestLiarsAboutOurAddress(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		tn := newTestNet(t, 25)
-		victim := tn.nodes[7]
+		tn := newTestNet(t, 7)
+		victim := tn.add(Config{Ephemeral: Never, Limits: Limits{PerBucket: -1, PerTable: -1}})
+		for range 17 {
+			tn.add(Config{Ephemeral: Never})
+		}
 		time.Sleep(time.Minute)
 		public := victim.PublicAddr()
 		evil := tn.net.Host()

@@ -17,6 +17,7 @@ const (
 	stableTicks     = 240              // 20 min
 	moreStableTicks = 3 * stableTicks
 	roundPings      = 5
+	tickPings       = 4 // of a persistent node, between the rounds
 	movedSamples    = 4 // of our public address, before an id is given up
 )
 
@@ -48,6 +49,8 @@ func (c *core) onTick() {
 	}
 	if c.tick%pingTicks == 0 {
 		c.pingSome()
+	} else {
+		c.pingRandom()
 	}
 	if c.tick%smallTicks == 0 && c.table.Len() < K {
 		c.want(taskRefresh)
@@ -112,8 +115,28 @@ func (c *core) pingSome() {
 	}
 	for ; n != nil && budget > 0 && n.Data.pinged != c.tick; budget-- {
 		next := n.Newer()
-		c.check(n)
+		c.checkNode(n, false)
 		n = next
+	}
+}
+
+// pingRandom checks some nodes between the rounds, more of a persistent node's
+// table, on which others rely, and more the more have gone since the last tick: of
+// many that have died at once, one is soon met, and that leads to the others. If
+// nobody answers, nobody leaves.
+func (c *core) pingRandom() {
+	n := 1
+	if !c.ephemeral {
+		n = tickPings
+	}
+	n += moreChecks * c.gone
+	if c.gone = 0; n <= tickPings && c.calls.Len() > 2 {
+		return
+	}
+	for range min(n, maxSuspect) {
+		if n := c.table.Random(c.rand); n != nil && c.tick-n.Data.pinged >= 2 {
+			c.checkNode(n, true)
+		}
 	}
 }
 
@@ -142,6 +165,7 @@ func (c *core) wakeup() {
 		c.ephemeral = true
 		c.emit(EventEphemeral, netip.AddrPort{})
 	}
+	c.silent = newSilent() // it may have been us
 	c.emit(EventWakeup, netip.AddrPort{})
 }
 

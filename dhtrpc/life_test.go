@@ -32,20 +32,26 @@ func (tc *testCore) pinged(answer bool) (n int) {
 }
 
 // Every 40 seconds the nodes that were heard from longest ago are checked, the
-// fewer the more is under way or the more recent they are.
-// docs/spec/dht-rpc.md §6.6.
+// fewer the more is under way or the more recent they are
+// (docs/spec/dht-rpc.md §6.6); in between one in five seconds, four by a persistent
+// node, if little is under way.
 func TestPingRounds(t *testing.T) {
 	for _, tc := range []struct {
-		name     string
-		ago      int32
-		inflight int
-		want     int
+		name       string
+		ago        int32
+		inflight   int
+		persistent bool
+		want       int
+		least      int // in the seven ticks between
+		most       int
 	}{
-		{"idle", 100, 0, 5},
-		{"busy", 100, 3, 3},
-		{"recent", 5, 0, 2},
+		{"idle", 100, 0, false, 5, 5, 7},
+		{"persistent", 100, 0, true, 5, 20, 28},
+		{"busy", 100, 3, false, 3, 0, 0},
+		{"recent", 5, 0, false, 2, 5, 7},
 	} {
 		c := newTestCore(t, Config{})
+		c.c.ephemeral = !tc.persistent
 		c.c.bootstrapped, c.c.refresh = true, 1000
 		c.c.tick = 8*20 - 1
 		for i := range 30 {
@@ -59,9 +65,13 @@ func TestPingRounds(t *testing.T) {
 		if n := c.pinged(true); n != tc.want {
 			t.Errorf("%s: %d pings, want %d", tc.name, n, tc.want)
 		}
-		c.ticks(7)
-		if n := c.pinged(true); n != 0 {
-			t.Errorf("%s: %d pings between the rounds", tc.name, n)
+		between := 0
+		for range 7 {
+			c.ticks(1)
+			between += c.pinged(true)
+		}
+		if between < tc.least || between > tc.most {
+			t.Errorf("%s: %d pings between the rounds, want %d to %d", tc.name, between, tc.least, tc.most)
 		}
 		if c.c.table.Len() != 30 {
 			t.Errorf("%s: %d nodes left", tc.name, c.c.table.Len())

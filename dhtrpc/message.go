@@ -23,6 +23,9 @@ const (
 	flagTarget   = 1 << 3 // of a request
 	flagError    = 1 << 3 // of a reply
 	flagValue    = 1 << 4
+	// flagWithheld, of a reply, is ours: there is a value, for those who show the
+	// token. It is far from the reference's flags, which it ignores.
+	flagWithheld = 1 << 15
 )
 
 // Internal commands (docs/spec/dht-rpc.md §4).
@@ -152,11 +155,13 @@ type reply struct {
 	closer compact.Addrs
 	code   uint64
 	value  []byte // nil: absent
+
+	withheld bool // there is a value, for those who show the token
 }
 
 // append writes the reply in the reference's form: no empty list, no error 0.
 func (m *reply) append(b []byte) []byte {
-	var flags byte
+	var flags uint64
 	if m.id != nil {
 		flags |= flagID
 	}
@@ -172,7 +177,11 @@ func (m *reply) append(b []byte) []byte {
 	if m.value != nil {
 		flags |= flagValue
 	}
-	b = append(b, replyByte, flags, byte(m.tid), byte(m.tid>>8))
+	if m.withheld {
+		flags |= flagWithheld
+	}
+	b = compact.AppendUint(append(b, replyByte), flags)
+	b = append(b, byte(m.tid), byte(m.tid>>8))
 	b = compact.AppendAddr(b, m.to)
 	if m.id != nil {
 		b = append(b, m.id[:]...)
@@ -196,6 +205,9 @@ func (m *reply) append(b []byte) []byte {
 // size is the number of bytes that append appends.
 func (m *reply) size() int {
 	n := headerSize
+	if m.withheld {
+		n += compact.SizeUint(flagWithheld) - 1
+	}
 	if m.id != nil {
 		n += 32
 	}
@@ -222,7 +234,7 @@ func parseReply(b []byte) (reply, error) {
 		return reply{}, errMalformed
 	}
 	flags := r.Uint()
-	m := reply{tid: r.Uint16(), to: r.Addr()}
+	m := reply{tid: r.Uint16(), to: r.Addr(), withheld: flags&flagWithheld != 0}
 	if flags&flagID != 0 {
 		m.id = (*ID)(r.Fixed32())
 	}

@@ -232,6 +232,9 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 		}
 	}
 	c.stats.Requests.Responses++
+	if c.silent.Len() > 0 {
+		c.silent.Delete(from)
+	}
 	if s := c.stats.command(o.internal, o.command); s != nil {
 		s.Rx++
 		if m.code != 0 {
@@ -246,7 +249,7 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 	}
 	c.reply = Reply{
 		From: from, FromID: id, To: m.to, TID: m.tid, RTT: rtt, Conn: conn,
-		Token: m.token, Error: ErrorCode(m.code), Value: m.value, closer: m.closer,
+		Token: m.token, Error: ErrorCode(m.code), Value: m.value, closer: m.closer, withheld: m.withheld,
 	}
 	c.end(p, &c.reply, nil)
 	c.reply = Reply{}

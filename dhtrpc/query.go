@@ -64,6 +64,9 @@ type Query struct {
 	replies   map[ID]*Reply // of the closest
 	buffer    []Reply       // for the reader, who may be slow
 	streaming bool          // there is a reader
+	leftOut   []Contact     // since they are silent
+	widened   bool          // farther nodes of the table were offered
+	before    int           // responses that the node had before
 	fromTable bool          // the routing table's nodes were offered
 	hurried   bool          // bootstrap nodes may have been left out since their names took long
 	wake      chan struct{} // room for one; something changed for the procedure

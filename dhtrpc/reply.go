@@ -21,7 +21,8 @@ type Reply struct {
 	Error  ErrorCode     // OK unless the peer refused
 	Value  []byte        // nil: absent. Old peers read an empty value as absent
 
-	closer compact.Addrs
+	closer   compact.Addrs
+	withheld bool // there is a value, for those who show the token
 }
 
 // Err returns the error code as an error, nil if there is none.

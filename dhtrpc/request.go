@@ -42,6 +42,7 @@ type Request struct {
 	Conn    udp.Conn // the socket it came in on
 
 	core     *core
+	size     int // of the datagram
 	answered bool
 }
 
@@ -53,6 +54,7 @@ type replyOptions struct {
 	conn           udp.Conn
 	token, noToken bool
 	withoutCloser  bool
+	withheld       bool
 }
 
 // To sends the answer to another address than the request's source. Its token
@@ -72,6 +74,12 @@ func WithToken() ReplyOption { return withToken }
 // WithoutCloser leaves the closer nodes out.
 func WithoutCloser() ReplyOption { return withoutCloser }
 
+// Withheld tells the requester that a value was left out because Reply failed
+// with ErrTooLarge: it repeats the request with the token of this reply, once, if
+// it runs this package's [Query]. Other implementations ignore it.
+func Withheld() ReplyOption { return withheld }
+
+func withheld(o *replyOptions)      { o.withheld = true }
 func withoutToken(o *replyOptions)  { o.noToken = true }
 func withToken(o *replyOptions)     { o.token = true }
 func withoutCloser(o *replyOptions) { o.withoutCloser = true }
@@ -80,7 +88,8 @@ func withoutCloser(o *replyOptions) { o.withoutCloser = true }
 // target, the closest nodes to it. The value is copied. A request is answered
 // at most once, else ErrAnswered. ErrTooLarge says that nothing was sent: what a
 // requester may be sent that has not shown a token is bounded by
-// Config.MaxReply. docs/spec/dht-rpc.md §5.6.
+// Config.MaxReply and Limits.UnprovenBytes. A reply without a value and without
+// closer nodes always leaves. docs/spec/dht-rpc.md §5.6.
 func (r *Request) Reply(value []byte, opts ...ReplyOption) error {
 	return r.answer(&reply{value: value}, true, opts)
 }
@@ -107,6 +116,7 @@ func (r *Request) answer(m *reply, token bool, opts []ReplyOption) error {
 		if token = token && !o.noToken || o.token; o.withoutCloser {
 			target = nil
 		}
+		m.withheld = o.withheld
 	}
 	switch {
 	case !addressable(to):
@@ -116,6 +126,7 @@ func (r *Request) answer(m *reply, token bool, opts []ReplyOption) error {
 	}
 	m.tid = r.TID
 	verified := r.Token != nil && to.Addr() == r.From.Addr()
+	r.core.asked = r.size
 	if err := r.core.respond(conn, to, m, target, token, verified); err != nil {
 		return err
 	}

@@ -89,7 +89,8 @@ func (c *core) unknown(conn udp.Conn, from netip.AddrPort, m *request) {
 // respond sends a reply with what every reply bears: the receiver's address,
 // our id if the socket shows it, closer nodes if there is a target, a token for
 // the receiver if asked. Only a verified receiver gets more than MaxReply
-// bytes; a reply that is too long loses closer nodes first.
+// bytes, or any number of large replies; one that is too long loses closer nodes
+// first.
 func (c *core) respond(conn udp.Conn, to netip.AddrPort, m *reply, target *ID, withToken, verified bool) error {
 	m.to = to
 	m.id = c.idOn(conn)
@@ -101,21 +102,49 @@ func (c *core) respond(conn udp.Conn, to netip.AddrPort, m *reply, target *ID, w
 		m.closer = c.closest(target)
 	}
 	comfortable, limit := c.cfg.MaxReply, c.cfg.MaxReply
-	if verified || exempt(to.Addr()) {
+	public, limited := kad.Subnet(to.Addr())
+	if verified || !limited {
 		comfortable, limit = max(limit, comfortableSize), MaxMessage
 	}
-	if over := m.size() - comfortable; over > 0 {
-		drop := min((over+compact.AddrSize-1)/compact.AddrSize, m.closer.Len())
-		m.closer = compact.AddrsOf(m.closer.Bytes()[:compact.AddrSize*(m.closer.Len()-drop)])
-		if m.size() > limit {
-			c.stats.Refused.TooLarge++
-			return ErrTooLarge
-		}
+	if !m.fit(comfortable, limit) || !verified && limited && !c.amplifies(m, public) {
+		c.stats.Refused.TooLarge++
+		return ErrTooLarge
 	}
 	start := len(c.out.buf)
 	c.out.buf = m.append(c.out.buf)
 	c.out.add(conn, to, 0, start)
 	return nil
+}
+
+// fit drops as many closer nodes as the reply is larger than comfortable, and
+// reports whether it is within the limit then.
+func (m *reply) fit(comfortable, limit int) bool {
+	over := m.size() - comfortable
+	if over <= 0 {
+		return true
+	}
+	drop := min((over+compact.AddrSize-1)/compact.AddrSize, m.closer.Len())
+	m.closer = compact.AddrsOf(m.closer.Bytes()[:compact.AddrSize*(m.closer.Len()-drop)])
+	return m.size() <= limit
+}
+
+// freeFactor times its request is what a reply may have without a limit.
+const freeFactor = 4
+
+// amplifies lets a reply to a public source that may be forged pass, if it is not
+// too large for its request, its network has not had too much of such replies, or
+// it can be made smaller.
+func (c *core) amplifies(m *reply, to netip.Prefix) bool {
+	free := freeFactor * c.asked
+	excess := m.size() - free
+	if excess <= 0 || c.unproven == nil || c.unproven.Of(to).AllowN(c.now, excess) {
+		return true
+	}
+	c.stats.Refused.Limits++
+	bare := *m
+	bare.value, bare.closer = nil, compact.Addrs{}
+	free = max(free, bare.size())
+	return m.fit(free, free)
 }
 
 // closest returns the addresses of the nodes closest to target, nearest first,
@@ -125,6 +154,9 @@ func (c *core) closest(target *ID) compact.Addrs {
 	c.near = c.table.Closest(c.near[:0], *target, K)
 	raw := c.nearRaw[:0]
 	for _, n := range c.near {
+		if n.Data.suspect {
+			continue
+		}
 		raw = compact.AppendAddr(raw, n.Addr)
 	}
 	return compact.AddrsOf(raw)
@@ -144,7 +176,7 @@ func (c *core) serveUser(conn udp.Conn, from netip.AddrPort, id *ID, m *request)
 	*r = Request{
 		Command: m.command, Target: m.target, Value: m.value, Token: m.token,
 		From: from, FromID: id, To: m.to, TID: m.tid, Conn: conn,
-		core: c,
+		core: c, size: c.asked,
 	}
 	defer func() {
 		if p := recover(); p != nil {

@@ -3,6 +3,7 @@ package dhtrpc
 import (
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/warren-dht/warren/kad"
@@ -22,15 +23,18 @@ func (q *Query) step() {
 		if !ok {
 			break
 		}
-		q.visit(to)
+		q.visit(to, nil)
 	}
 	if q.lookup.Done() {
 		q.signal()
 	}
 }
 
-func (q *Query) visit(to Contact) {
+// visit asks a node, with a token if it wants to see one.
+func (q *Query) visit(to Contact, token *[32]byte) {
 	c := q.node.core
+	m := q.m.request()
+	m.token = token
 	o := outgoing{
 		to: to.Addr, id: to.ID, hasID: true,
 		onSlow: func() {
@@ -38,9 +42,15 @@ func (q *Query) visit(to Contact) {
 			q.step()
 		},
 		hopeful: func() bool { return q.lookup.Answers == 0 || !q.lookup.OnlyLate() },
-		done:    func(r *Reply, err error) { q.visited(to, r, err) },
+		done: func(r *Reply, err error) {
+			if token == nil && q.err == nil && r != nil && r.withheld && r.Token != nil && r.Value == nil && r.From == to.Addr {
+				q.visit(to, r.Token)
+				return
+			}
+			q.visited(to, r, err)
+		},
 	}
-	if _, err := c.request(q.m.request(), o, q.retries, &q.visits); err != nil {
+	if _, err := c.request(m, o, q.retries, &q.visits); err != nil {
 		q.lookup.Refused(to.Addr)
 		if err != ErrBadAddress {
 			q.stopLocked(err)
@@ -55,11 +65,14 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 	case q.err != nil:
 		return
 	case errors.Is(err, ErrTimeout):
-		for _, by := range q.lookup.Down(to.Addr) {
-			c.hintDown(by, to.Addr, &q.visits)
+		by := q.lookup.Down(to.Addr)
+		if err == errGivenUp || q.lookup.Answers == 0 {
+			c.suspect(to, by, q.before) // it may only be slow, or it is us
+			break
 		}
-		if n := c.table.Get(to.ID); err == errGivenUp && n != nil && c.checks < maxChecks {
-			c.check(n) // it may only be slow
+		c.silent.Put(c.now, to.Addr, silence{sure: true}, struct{}{})
+		for _, by := range by {
+			c.hintDown(by, to.Addr, &q.visits)
 		}
 	case err != nil:
 		q.lookup.Refused(to.Addr)
@@ -144,8 +157,31 @@ func (q *Query) offer(r *Reply) {
 		if n.ID == c.table.Own() {
 			continue
 		}
-		if q.lookup.Offer(n, r.From) == kad.KnownDown {
-			c.hintDown(r.From, a, &q.visits)
+		q.propose(n, r.From)
+	}
+}
+
+// propose offers a contact to the lookup, unless it is known to be silent, and
+// reports whether it is not. Whoever named a silent one is told.
+func (q *Query) propose(n Contact, by netip.AddrPort) bool {
+	c := q.node.core
+	offer := q.lookup.Offer
+	if c.silent.Len() > 0 {
+		switch s, _, known := c.silent.Get(c.now, n.Addr); {
+		case known && s.sure:
+			if len(q.leftOut) < K && !slices.Contains(q.leftOut, n) {
+				q.leftOut = append(q.leftOut, n)
+			}
+			if by.IsValid() {
+				c.hintDown(by, n.Addr, &q.visits)
+			}
+			return false
+		case known:
+			offer = q.lookup.OfferLast
 		}
 	}
+	if offer(n, by) == kad.KnownDown && by.IsValid() {
+		c.hintDown(by, n.Addr, &q.visits)
+	}
+	return true
 }

@@ -116,6 +116,7 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 	}
 	c := n.core
 	q.lookup = kad.NewLookup(*q.m.Target, K, q.low)
+	q.lookup.LimitSubnets(finite(n.cfg.Limits.PerQuery))
 	q.replies = make(map[ID]*Reply, K)
 	for _, a := range q.o.Nodes {
 		if addressable(a) {
@@ -138,6 +139,7 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 		q.lookup.SetAlpha(min(q.low, cautiousConcurrency))
 		q.hurry = time.AfterFunc(cautiousTime, q.hurryUp)
 	}
+	q.before = c.stats.Requests.Responses
 	c.stats.Queries.Total++
 	c.refresh = refreshTicks
 	if s := q.o.Session; s != nil {
@@ -160,27 +162,56 @@ func (q *Query) hurryUp() {
 // seedTable offers the closest nodes of the routing table. The lock is held.
 func (q *Query) seedTable() {
 	q.fromTable = true
-	c := q.node.core
-	c.near = c.table.Closest(c.near[:0], *q.m.Target, max(K-q.lookup.Waiting(), 0))
-	for _, n := range c.near {
-		q.lookup.Offer(n.Contact, netip.AddrPort{})
-	}
+	q.offerTable(max(K-q.lookup.Waiting(), 0))
 	q.lookup.SetAlpha(q.low)
 }
 
+// offerTable offers so many of the nodes of the routing table, the closest ones.
+// The lock is held.
+func (q *Query) offerTable(want int) {
+	c := q.node.core
+	most := want
+	if c.silent.Len() > 0 {
+		most = c.table.Len() // some of the nearest may have to be left out
+	}
+	c.near = c.table.Closest(c.near[:0], *q.m.Target, most)
+	for _, n := range c.near {
+		if want == 0 {
+			break
+		}
+		if q.propose(n.Contact, netip.AddrPort{}) {
+			want--
+		}
+	}
+}
+
 // moreSeeds falls back on the routing table if the nodes given to start from
-// led nowhere, and on bootstrap nodes that were not waited for if nobody has
-// answered. It reports whether there is something to fall back on. The lock is
-// held.
+// led nowhere, on more of it if one network has more than its share among the
+// closest, on bootstrap nodes that were not waited for if nobody has answered, and
+// on silent nodes if nobody else has. It reports whether there is something to
+// fall back on. The lock is held.
 func (q *Query) moreSeeds() bool {
 	if q.hurried && q.lookup.Answers == 0 {
 		q.hurried = false
 		return true
 	}
-	if q.fromTable || q.lookup.Answers >= K/4 {
+	if !q.fromTable && q.lookup.Answers < K/4 {
+		q.seedTable()
+		return true
+	}
+	if q.fromTable && !q.o.OnlyClosest && !q.widened && q.lookup.Crowded() {
+		q.widened = true
+		if q.offerTable(4 * K); !q.lookup.Done() {
+			return true
+		}
+	}
+	if len(q.lookup.Closest()) > 0 || len(q.leftOut) == 0 {
 		return false
 	}
-	q.seedTable()
+	for _, n := range q.leftOut { // it may have been us
+		q.lookup.Offer(n, netip.AddrPort{})
+	}
+	q.leftOut = nil
 	return true
 }
 
@@ -246,6 +277,7 @@ func (q *Query) finish() {
 		q.err = errQueryOver
 	}
 	q.cancel(errQueryOver)
+	q.suspectLate()
 	n.core.cancel(&q.visits, errQueryOver)
 	delete(n.core.queries, q)
 	q.buffer, q.replies = nil, nil

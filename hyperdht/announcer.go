@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
+	"github.com/warren-dht/warren/kad"
 )
 
 const (
@@ -328,8 +329,10 @@ func (a *announcer) round(ctx context.Context) bool {
 }
 
 // announceAmong announces to the closest nodes, three at a time, until three
-// have accepted.
+// have accepted. Those of networks that have one already come last: all three
+// must not be one host's.
 func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (relays []relayNode) {
+	closest = diverse(closest)
 	for i := 0; i < min(len(closest), closeTries) && len(relays) < wantedRelays && ctx.Err() == nil; {
 		batch := closest[i:min(i+wantedRelays-len(relays), len(closest))]
 		i += len(batch)
@@ -348,6 +351,22 @@ func (a *announcer) announceAmong(ctx context.Context, closest []dhtrpc.Reply) (
 		wg.Wait()
 	}
 	return relays
+}
+
+// diverse puts the first reply of each public network before the others.
+func diverse(replies []dhtrpc.Reply) []dhtrpc.Reply {
+	var first, others []dhtrpc.Reply
+	seen := map[netip.Prefix]bool{}
+	for _, r := range replies {
+		subnet, limited := kad.Subnet(r.From.Addr())
+		if limited && seen[subnet] {
+			others = append(others, r)
+			continue
+		}
+		seen[subnet] = true
+		first = append(first, r)
+	}
+	return append(first, others...)
 }
 
 // announceTo announces to one node. The record names no relays: that node is

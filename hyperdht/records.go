@@ -123,7 +123,7 @@ func (a answer) send(to replier) {
 	switch a.verdict {
 	case verdictReply:
 		if to.Reply(a.value) == dhtrpc.ErrTooLarge && a.value != nil {
-			to.Reply(nil)
+			to.Reply(nil, dhtrpc.Withheld())
 		}
 	case verdictBare:
 		to.Reply(nil, dhtrpc.WithoutToken(), dhtrpc.WithoutCloser())

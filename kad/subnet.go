@@ -6,8 +6,8 @@ import "net/netip"
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // Subnet is the network that an address is counted under where contacts or
-// requests are limited by network: a /24 of IPv4, a /56 of IPv6 (the least that
-// one customer holds). ok is false for addresses that are not public (loopback,
+// requests are limited by network: a /24 of IPv4, a /48 of IPv6 (the most that
+// one site is given, RFC 6177). ok is false for addresses that are not public (loopback,
 // private, link-local, carrier-grade NAT), which are never limited, so that
 // test and home networks work.
 func Subnet(a netip.Addr) (subnet netip.Prefix, ok bool) {
@@ -17,7 +17,7 @@ func Subnet(a netip.Addr) (subnet netip.Prefix, ok bool) {
 	}
 	n := 24
 	if a.Is6() {
-		n = 56
+		n = 48
 	}
 	subnet, err := a.Prefix(n)
 	return subnet, err == nil

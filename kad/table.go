@@ -35,6 +35,7 @@ type Table[T ID, D any] struct {
 	k       int
 	limits  Limits
 	subnets map[netip.Prefix]int
+	untidy  bool             // limits have begun to hold; see Trim
 	buckets [][]*Node[T, D]  // by length of the shared prefix, as far as the deepest that was used
 	filled  [maxWords]uint64 // bit i, from the top: bucket i is not empty
 	count   int              // of nodes
@@ -43,11 +44,19 @@ type Table[T ID, D any] struct {
 }
 
 // Limits bound how many contacts of one subnet ([Subnet]) a table takes, so
-// that whoever holds one network cannot fill it. 0 is no limit; addresses that
+// that the holder of one network cannot fill it. 0 is no limit; addresses that
 // are not public are never limited.
 type Limits struct {
 	PerBucket, PerTable int
+	// Alone multiplies both while the table knows fewer than [Diverse] other
+	// networks, so that a table works in a network that has no others. When it
+	// knows that many, what is too much goes: see [Table.Trim]. Zero means 1.
+	Alone int
 }
+
+// Diverse is the number of other networks that a table has to know before
+// [Limits] hold without [Limits.Alone].
+const Diverse = 8
 
 // NewTable makes a table around our own id with buckets of k nodes.
 func NewTable[T ID, D any](own T, k int, limits Limits) *Table[T, D] {
@@ -159,10 +168,46 @@ func (t *Table[T, D]) Insert(c Contact[T], data D) (*Node[T, D], Insertion) {
 	t.count++
 	if limited {
 		t.subnets[subnet]++
+		t.untidy = t.untidy || len(t.subnets) == Diverse+1 && t.limits.Alone > 1
 	}
 	t.linkNewest(n)
 	return n, Inserted
 }
+
+// Trim removes and returns the nodes that stand in the table because it knew too
+// few other networks when they came ([Limits.Alone]), once it knows enough. Those
+// in the deepest buckets stay, and of a bucket those that came first. Call it
+// after nodes were inserted.
+func (t *Table[T, D]) Trim() (removed []*Node[T, D]) {
+	if !t.untidy {
+		return nil
+	}
+	if t.untidy = false; len(t.subnets) <= Diverse {
+		return nil
+	}
+	inTable := map[netip.Prefix]int{}
+	for i := len(t.buckets) - 1; i >= 0; i-- {
+		inBucket := map[netip.Prefix]int{}
+		for _, n := range t.buckets[i] {
+			subnet, limited := Subnet(n.Addr.Addr())
+			if !limited {
+				continue
+			}
+			if reached(inBucket[subnet], t.limits.PerBucket) || reached(inTable[subnet], t.limits.PerTable) {
+				removed = append(removed, n)
+				continue
+			}
+			inBucket[subnet]++
+			inTable[subnet]++
+		}
+	}
+	for _, n := range removed {
+		t.Remove(n.ID)
+	}
+	return removed
+}
+
+func reached(n, limit int) bool { return limit > 0 && n >= limit }
 
 // Remove takes the node with that id out and returns it, nil if there is none.
 func (t *Table[T, D]) Remove(id T) *Node[T, D] {
@@ -204,6 +249,7 @@ func (t *Table[T, D]) Rebase(own T) (dropped []*Node[T, D]) {
 			dropped = append(dropped, n)
 		}
 	}
+	dropped = append(dropped, fresh.Trim()...)
 	*t = *fresh
 	return dropped
 }
@@ -275,10 +321,14 @@ func (t *Table[T, D]) index(id T) int {
 }
 
 func (t *Table[T, D]) crowded(bucket int, subnet netip.Prefix) bool {
-	if t.limits.PerTable > 0 && t.subnets[subnet] >= t.limits.PerTable {
+	perBucket, perTable, inTable := t.limits.PerBucket, t.limits.PerTable, t.subnets[subnet]
+	if t.limits.Alone > 1 && len(t.subnets)-min(inTable, 1) < Diverse {
+		perBucket, perTable = perBucket*t.limits.Alone, perTable*t.limits.Alone
+	}
+	if reached(inTable, perTable) {
 		return true
 	}
-	if t.limits.PerBucket == 0 || t.subnets[subnet] < t.limits.PerBucket {
+	if !reached(inTable, perBucket) {
 		return false
 	}
 	same := 0
@@ -287,7 +337,7 @@ func (t *Table[T, D]) crowded(bucket int, subnet netip.Prefix) bool {
 			same++
 		}
 	}
-	return same >= t.limits.PerBucket
+	return same >= perBucket
 }
 
 func (t *Table[T, D]) linkNewest(n *Node[T, D]) {

@@ -1,28 +1,22 @@
 package mainline
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/warren-dht/warren/internal/bucket"
 )
 
 // A limiter is a token bucket for each source of datagrams (an IPv4 address, a
-// /64 of IPv6) in a fixed table: sources that fall on the same place share it.
-// Private addresses are not limited. Guarded by the node's mutex.
+// /64 of IPv6). Private addresses are not limited. Guarded by the node's mutex.
 type limiter struct {
-	rate    rate.Limit // a second
-	burst   int
-	seed    maphash.Seed
-	buckets []*rate.Limiter
+	table *bucket.Table[netip.Addr]
 }
 
-// limiterSize is a power of two.
-const limiterSize = 1 << 12
-
 func newLimiter(perSecond, burst int) *limiter {
-	return &limiter{rate: rate.Limit(perSecond), burst: burst, seed: maphash.MakeSeed()}
+	return &limiter{bucket.New[netip.Addr](perSecond, burst)}
 }
 
 // allow takes one datagram off a source's bucket, if there is one left.
@@ -59,12 +53,5 @@ func (l *limiter) bucket(ip netip.Addr) *rate.Limiter {
 	if private(ip) {
 		return nil
 	}
-	if l.buckets == nil {
-		l.buckets = make([]*rate.Limiter, limiterSize)
-	}
-	b := &l.buckets[maphash.Comparable(l.seed, source(ip))%limiterSize]
-	if *b == nil {
-		*b = rate.NewLimiter(l.rate, l.burst)
-	}
-	return *b
+	return l.table.Of(source(ip))
 }

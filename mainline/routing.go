@@ -27,7 +27,7 @@ const (
 	maxTried       = 1024             // strangers that were pinged lately
 	tryAgain       = 10 * time.Minute // and are not pinged again for so long
 	refreshPings   = 8                // questionable nodes pinged in one round of upkeep
-	subnetInBucket = 2                // contacts of one public /24 (IPv6: /56)
+	subnetInBucket = 2                // contacts of one public /24 (IPv6: /48)
 	subnetInTable  = 10
 )
 

@@ -1,0 +1,6 @@
+//go:build !race
+
+package lab
+
+// raceEnabled makes large tests smaller.
+const raceEnabled = false
