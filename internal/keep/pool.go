@@ -195,15 +195,28 @@ func (p *pool[S, P]) claim(now time.Time, r ref, id S) {
 	p.stats.Replaced++
 	e := p.entries.at(r)
 	if owner := p.sourceOf(r); owner != id {
-		switch {
-		case p.holdsLess(id, owner, 1) && p.withinQuota(id):
+		if p.holdsLess(id, owner, 1) && p.withinQuota(id) {
 			p.move(r, id)
-			e.heir, e.hasHeir = owner, true
-		case !e.hasHeir || p.holdsLess(id, e.heir, 0):
+			if !e.hasHeir || e.heir == id || p.betterHeir(owner, e.heir, id) {
+				e.heir, e.hasHeir = owner, true
+			}
+		} else if !e.hasHeir || p.betterHeir(id, e.heir, owner) {
 			e.heir, e.hasHeir = id, true
 		}
 	}
 	p.renew(now, r)
+}
+
+// betterHeir reports whether one source shall be the heir of an entry instead of
+// another: the one that is not of its owner's party, else the one that holds
+// less. What the owner's party has no room for, an heir of that party has none
+// for either.
+func (p *pool[S, P]) betterHeir(one, other, owner S) bool {
+	with, without := p.sameParty(one, owner), p.sameParty(other, owner)
+	if with != without {
+		return without
+	}
+	return p.holdsLess(one, other, 0)
 }
 
 // resize gives an entry that was just claimed another size, which fits, and

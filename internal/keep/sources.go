@@ -98,6 +98,13 @@ func (p *pool[S, P]) holdsLess(one, other S, more int32) bool {
 	return p.len(a)+more < p.len(b)
 }
 
+// sameParty reports whether two sources are of one party.
+func (p *pool[S, P]) sameParty(one, other S) bool {
+	_, a := p.find(one)
+	_, b := p.find(other)
+	return one == other || a != 0 && a == b
+}
+
 // len is how many entries a source or a party holds, which may be none (0).
 func (p *pool[S, P]) len(party ref) int32 {
 	if party == 0 {
