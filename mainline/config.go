@@ -99,8 +99,8 @@ type Config struct {
 	// ItemAge is how long an item is kept after it was last put; two hours.
 	ItemAge time.Duration
 	// MaxPeers and MaxItems bound what is kept for others; 50,000 of each
-	// family, and 10,000 (maxPeers, maxValues). An item takes at most 1.5 KB of
-	// memory, a peer 300 bytes.
+	// family, and 10,000 (maxPeers, maxValues). An item takes at most 1.8 KB of
+	// memory, a peer 600 bytes.
 	MaxPeers, MaxItems int
 	// PerSource is how many peers of a family, and how many items, one public
 	// source (an IPv4 address, an IPv6 /64) may have here: it loses its own
