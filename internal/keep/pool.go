@@ -119,7 +119,8 @@ func (p *pool[S, P]) fits(size int) bool { return p.limits.Bytes <= 0 || size <=
 // makeRoom removes what has to go so that the source may add an entry of so
 // many bytes, which fits.
 func (p *pool[S, P]) makeRoom(id S, size int) {
-	for {
+	quotas := p.limits.PerSource > 0 || p.limits.PerNetwork > 0
+	for quotas || p.tooMuch(1, int64(size)) {
 		own, party := p.find(id)
 		r, why := p.overQuota(own, party), OverQuota
 		if r == 0 {
@@ -151,13 +152,19 @@ func (p *pool[S, P]) overQuota(own, party ref) ref {
 // excess is the entry that has to go before a source adds entries of so many
 // bytes, because there is no room; 0 if there is.
 func (p *pool[S, P]) excess(own, party ref, entries, bytes int64) ref {
-	if int64(p.all.len)+entries > int64(p.limits.Entries) {
+	switch {
+	case !p.tooMuch(entries, bytes):
+		return 0
+	case int64(p.all.len)+entries > int64(p.limits.Entries):
 		return p.victim(byEntries, own, party, entries)
 	}
-	if p.limits.Bytes > 0 && p.all.bytes+bytes > int64(p.limits.Bytes) {
-		return p.victim(byBytes, own, party, bytes)
-	}
-	return 0
+	return p.victim(byBytes, own, party, bytes)
+}
+
+// tooMuch reports whether there is no room for so many entries or bytes more.
+func (p *pool[S, P]) tooMuch(entries, bytes int64) bool {
+	return int64(p.all.len)+entries > int64(p.limits.Entries) ||
+		p.limits.Bytes > 0 && p.all.bytes+bytes > int64(p.limits.Bytes)
 }
 
 // add adds an entry; there must be room.
