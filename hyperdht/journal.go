@@ -38,8 +38,12 @@ const (
 )
 
 // maxJournal is how many changes wait for a commit at most before nothing more
-// is admitted.
-const maxJournal = 16384
+// is admitted, and maxJournalBytes how many bytes they have. As much may be in
+// the commit that is in progress.
+const (
+	maxJournal      = 16384
+	maxJournalBytes = 8 << 20
+)
 
 // A journal notes the changes of a storage for its store. Nil notes nothing.
 // Guarded by the dhtrpc node's lock.
@@ -96,8 +100,10 @@ func appendRecord(b, record []byte, from netip.AddrPort) []byte {
 }
 
 // load fills an empty storage from a store, and returns the nodes that were
-// known. What has reached its age since is removed, from the store too.
-func (s *storage) load(now time.Time, store Store) (nodes []netip.AddrPort, err error) {
+// known. Store time goes on from the newest stamp (keep.Clock), so neither a long
+// pause nor a wrong clock removes all at once. What has reached its age is
+// removed, from the store too.
+func (s *storage) load(reading time.Time, store Store) (nodes []netip.AddrPort, err error) {
 	var entries []keep.Change
 	err = store.Load(func(c keep.Change) error {
 		c.Key, c.Value = slices.Clone(c.Key), slices.Clone(c.Value)
@@ -107,15 +113,16 @@ func (s *storage) load(now time.Time, store Store) (nodes []netip.AddrPort, err 
 	if err != nil {
 		return nil, err
 	}
+	entries = slices.DeleteFunc(entries, func(c keep.Change) bool {
+		return !strings.HasPrefix(c.Kind, kindPrefix) // another protocol's
+	})
+	if len(entries) == 0 {
+		return nil, nil
+	}
 	slices.SortFunc(entries, func(a, b keep.Change) int { return a.Stamp.Compare(b.Stamp) })
+	now := s.clock.Start(reading, entries[len(entries)-1].Stamp)
 	for i := range entries {
 		c := &entries[i]
-		if c.Stamp.After(now) { // the clock was wrong, then or now
-			c.Stamp = now
-		}
-		if !strings.HasPrefix(c.Kind, kindPrefix) {
-			continue // another protocol's
-		}
 		if c.Kind == kindNodes {
 			nodes = packedAddrs(c.Value).unpack()
 			continue
@@ -125,7 +132,7 @@ func (s *storage) load(now time.Time, store Store) (nodes []netip.AddrPort, err 
 		}
 		*c = keep.Change{}
 	}
-	s.expire(now)
+	s.expireAt(now)
 	return nodes, nil
 }
 
@@ -173,13 +180,13 @@ func (s *storage) restore(c *keep.Change) bool {
 		if _, err := parseMutableRecord(record); err != nil {
 			return false
 		}
-		s.mutables.Put(c.Stamp, key, record, from)
+		s.mutables.PutSized(c.Stamp, key, record, len(record), from)
 	case kindImmutable:
 		from, value := readSource(), r.Raw()
 		if hash(value) != key {
 			return false
 		}
-		s.immutables.Put(c.Stamp, key, value, from)
+		s.immutables.PutSized(c.Stamp, key, value, len(value), from)
 	default:
 		return false
 	}

@@ -50,7 +50,7 @@ type records struct {
 func newRecords(limits StoreLimits, store Store, rnd *rand.Rand, logger *slog.Logger) (r *records, known []netip.AddrPort, err error) {
 	var j *journal
 	if store != nil {
-		j = &journal{keep.NewJournal(maxJournal)}
+		j = &journal{keep.NewJournal(maxJournal, maxJournalBytes)}
 	}
 	s := newStorage(limits, j, rnd)
 	if store != nil {
@@ -80,10 +80,10 @@ func (r *records) serve(req *dhtrpc.Request) bool {
 	}
 	if r.journal != nil && r.journal.Len() >= maxJournal/2 {
 		r.signal() // for renewals nobody waits; they must not fill the journal
-		if r.journal.Full() && stores(req.Command) {
-			r.busy++
-			return true
-		}
+	}
+	if r.journal != nil && r.journal.Full() && stores(req.Command) {
+		r.busy++
+		return true
 	}
 	a := r.storage.serve(time.Now(), &self, req)
 	if a.verdict == verdictUnknown {
@@ -211,5 +211,5 @@ func (r *records) saveNodes(node *dhtrpc.Node) {
 	for _, c := range nodes[:min(len(nodes), maxSavedNodes)] {
 		value = compact.AppendAddr(value, c.Addr)
 	}
-	node.Do(func() { r.journal.put(time.Now(), kindNodes, nil, value) })
+	node.Do(func() { r.journal.put(r.storage.clock.Now(time.Now()), kindNodes, nil, value) })
 }

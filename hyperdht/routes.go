@@ -20,7 +20,8 @@ import (
 //
 // Guarded by the dhtrpc node's lock: use it in the handler or in Node.Do.
 type routeTable struct {
-	age      time.Duration
+	age      time.Duration // 0: for ever
+	clock    *keep.Clock   // the storage's
 	forwards *keep.Map[Target, route, source]
 	local    map[Target]localRoute
 	journal  *journal
@@ -53,11 +54,11 @@ type localRoute struct {
 // node's lock: it must not wait.
 type routeHandler interface{}
 
-func newRouteTable(limits keep.Limits, journal *journal) *routeTable {
-	r := &routeTable{age: limits.Age, journal: journal, local: make(map[Target]localRoute)}
+func newRouteTable(limits keep.Limits, clock *keep.Clock, journal *journal) *routeTable {
+	r := &routeTable{age: limits.Age, clock: clock, journal: journal, local: make(map[Target]localRoute)}
 	r.forwards = keep.NewMap[Target, route, source](limits, func(t Target, _ route, _ keep.Reason) {
 		journal.remove(kindRoute, t[:])
-	})
+	}).GroupBy(networkOf)
 	return r
 }
 
@@ -78,10 +79,10 @@ func (r *routeTable) unlisten(key PublicKey) { delete(r.local, TargetOf(key)) }
 // server returns the server of this node under a target, nil if there is none.
 func (r *routeTable) server(target Target) routeHandler { return r.local[target].handler }
 
-// relay returns whither to forward what is for a target. It counts as a use of
-// the route.
-func (r *routeTable) relay(now time.Time, target Target) (to netip.AddrPort, ok bool) {
-	way, ok := r.use(now, target)
+// relay returns the address to which to forward what is for a target. It counts
+// as a use of the route. The time is what the clocks read.
+func (r *routeTable) relay(reading time.Time, target Target) (to netip.AddrPort, ok bool) {
+	way, ok := r.use(r.clock.Now(reading), target)
 	if !ok {
 		return to, false
 	}
@@ -89,7 +90,7 @@ func (r *routeTable) relay(now time.Time, target Target) (to netip.AddrPort, ok 
 }
 
 // record returns what FIND_PEER and LOOKUP answer for a target. It counts as a
-// use of the route.
+// use of the route. The time is store time.
 func (r *routeTable) record(now time.Time, target Target) (peerRecord, bool) {
 	if l, ok := r.local[target]; ok {
 		return l.record, true
@@ -100,7 +101,7 @@ func (r *routeTable) record(now time.Time, target Target) (peerRecord, bool) {
 
 func (r *routeTable) use(now time.Time, target Target) (route, bool) {
 	way, stamp, ok := r.forwards.Get(now, target)
-	if ok && now.Sub(stamp) > part(r.age, renewPart) {
+	if ok && r.age > 0 && now.Sub(stamp) > part(r.age, renewPart) {
 		r.forwards.Renew(now, target)
 		r.journal.renew(now, kindRoute, target[:])
 	}

@@ -1,6 +1,8 @@
 package hyperdht
 
 import (
+	"cmp"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -21,6 +23,15 @@ const (
 	// DefaultStoreRecords is how many mutable and immutable records a node
 	// keeps at most, of each.
 	DefaultStoreRecords = 65536
+	// DefaultRecordBytes is how many bytes the mutable records of a node have
+	// at most, all together, and its immutable ones.
+	DefaultRecordBytes = 32 << 20
+	// DefaultPerSource is how many entries of a kind one public IPv4 address
+	// may have at a node.
+	DefaultPerSource = 4096
+	// DefaultPerNetwork is how many entries of a kind all addresses of one
+	// public IPv4 /24 may have at a node, together.
+	DefaultPerNetwork = 16384
 	// DefaultPeersPerTopic is how many announced peers one topic has at most.
 	DefaultPeersPerTopic = 4096
 	// DefaultPeerAge is how long an announcement is kept.
@@ -61,44 +72,85 @@ type source [4]byte
 
 func sourceOf(a netip.AddrPort) source { return a.Addr().As4() }
 
-// StoreLimits bound what a storing node keeps; 0 is the default of that name.
+// networkOf is the network that a source's entries are counted under: a /24. An
+// address that is not public has none, and so no quota.
+func networkOf(s source) (netip.Prefix, bool) { return kad.Subnet(netip.AddrFrom4(s)) }
+
+// StoreLimits bound what a storing node keeps for others. In each field zero
+// means the default; negative means no limit.
+//
+// A public source that is at a quota loses its own oldest entry. When a store is
+// full, the /24 that holds most gives way, and in it the address that holds
+// most: it loses its oldest entry. Loopback, private and carrier-grade addresses
+// have no quota, and give way each for itself.
 type StoreLimits struct {
-	Entries       int
-	Records       int
+	// Entries is how many announced peers, routes, bumps and refresh chains are
+	// kept, of each. Default: 65,536.
+	Entries int
+	// Records is how many mutable and immutable records are kept, of each.
+	// Default: 65,536.
+	Records int
+	// RecordBytes is how many bytes the mutable records have, all together, and
+	// the immutable ones. Default: 32 MiB.
+	RecordBytes int
+	// PeersPerTopic is how many announced peers one topic has. Default: 4,096.
 	PeersPerTopic int
-	PeerAge       time.Duration
-	RecordAge     time.Duration
-	// PerSource is how many records of a kind one IP address may have stored
-	// here; 0 is no quota. Whatever it is, when a store is full the address
-	// that holds most loses its oldest record.
+	// PerSource is how many entries of each kind one public address may have.
+	// Default: 4,096.
 	PerSource int
+	// PerNetwork is how many entries of each kind one public /24 may have.
+	// Default: 16,384.
+	PerNetwork int
+	// PeerAge is how long an announcement is kept. Default: 20 minutes.
+	PeerAge time.Duration
+	// RecordAge is how long a record is kept after it was last put or asked
+	// for. Default: 48 hours.
+	RecordAge time.Duration
 }
 
 func (l StoreLimits) settled() StoreLimits {
-	def := func(n *int, v int) {
-		if *n <= 0 {
-			*n = v
-		}
-	}
-	def(&l.Entries, DefaultStoreEntries)
-	def(&l.Records, DefaultStoreRecords)
-	def(&l.PeersPerTopic, DefaultPeersPerTopic)
-	if l.PeerAge <= 0 {
-		l.PeerAge = DefaultPeerAge
-	}
-	if l.RecordAge <= 0 {
-		l.RecordAge = DefaultRecordAge
-	}
+	l.Entries = cmp.Or(l.Entries, DefaultStoreEntries)
+	l.Records = cmp.Or(l.Records, DefaultStoreRecords)
+	l.RecordBytes = cmp.Or(l.RecordBytes, DefaultRecordBytes)
+	l.PeersPerTopic = cmp.Or(l.PeersPerTopic, DefaultPeersPerTopic)
+	l.PerSource = cmp.Or(l.PerSource, DefaultPerSource)
+	l.PerNetwork = cmp.Or(l.PerNetwork, DefaultPerNetwork)
+	l.PeerAge = cmp.Or(l.PeerAge, DefaultPeerAge)
+	l.RecordAge = cmp.Or(l.RecordAge, DefaultRecordAge)
 	return l
+}
+
+// stores returns the limits of the stores of peers and the like, and of those of
+// records. The limits are settled.
+func (l StoreLimits) stores() (peers, records keep.Limits) {
+	entries := func(n int) int {
+		if n < 0 || n > math.MaxInt32 {
+			return math.MaxInt32
+		}
+		return n
+	}
+	peers = keep.Limits{
+		Entries:    entries(l.Entries),
+		Age:        max(l.PeerAge, 0),
+		PerSource:  max(l.PerSource, 0),
+		PerNetwork: max(l.PerNetwork, 0),
+		PerTopic:   max(l.PeersPerTopic, 0),
+	}
+	records = peers
+	records.Entries, records.Age, records.Bytes = entries(l.Records), max(l.RecordAge, 0), max(l.RecordBytes, 0)
+	return peers, records
 }
 
 // A storage is what a persistent node stores for others, and the rules by which
 // it does. docs/spec/hyperdht-records.md §5 to §8.
 //
-// It is a pure value: requests and the time in, answers out. Guarded by the
-// dhtrpc node's lock.
+// It is a pure value: requests and the time in, answers out. The time that its
+// methods are given is what the clocks read; within, it is store time. Guarded by
+// the dhtrpc node's lock.
 type storage struct {
 	limits     StoreLimits
+	clock      *keep.Clock
+	wall       time.Time // of the present request; bumps are dates
 	rand       *rand.Rand
 	routes     *routeTable
 	peers      *keep.Sets[Target, PublicKey, storedRelays, source]
@@ -112,37 +164,40 @@ type storage struct {
 	records    []peerRecord // scratch of a lookup
 }
 
-// newStorage returns an empty storage. The journal, which may be nil, is told
-// of all changes.
+// newStorage returns an empty storage. The journal, which may be nil, notes all
+// changes.
 func newStorage(limits StoreLimits, journal *journal, rnd *rand.Rand) *storage {
 	limits = limits.settled()
-	peers := keep.Limits{Entries: limits.Entries, Age: limits.PeerAge, PerSource: limits.PerSource, PerTopic: limits.PeersPerTopic}
-	records := keep.Limits{Entries: limits.Records, Age: limits.RecordAge, PerSource: limits.PerSource}
+	peers, records := limits.stores()
+	clock := keep.NewClock(peers.Age, records.Age)
 	forget := func(kind string) func(Target, []byte, keep.Reason) {
 		return func(t Target, _ []byte, _ keep.Reason) { journal.remove(kind, t[:]) }
 	}
 	return &storage{
 		limits:  limits,
+		clock:   clock,
 		rand:    rnd,
 		journal: journal,
-		routes:  newRouteTable(peers, journal),
+		routes:  newRouteTable(peers, clock, journal),
 		peers: keep.NewSets[Target, PublicKey, storedRelays, source](peers, func(t Target, k PublicKey, _ storedRelays, _ keep.Reason) {
 			journal.remove(kindPeer, t[:], k[:])
-		}),
+		}).GroupBy(networkOf),
 		bumps: keep.NewMap[Target, uint64, source](peers, func(t Target, _ uint64, _ keep.Reason) {
 			journal.remove(kindBump, t[:])
-		}),
+		}).GroupBy(networkOf),
 		refreshes: keep.NewMap[[32]byte, refreshEntry, source](peers, func(b [32]byte, _ refreshEntry, _ keep.Reason) {
 			journal.remove(kindRefresh, b[:])
-		}),
+		}).GroupBy(networkOf),
 		suspects:   keep.NewMap[source, int, source](keep.Limits{Entries: maxSuspects, Age: suspectAge}, nil),
-		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)),
-		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)),
+		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)).GroupBy(networkOf),
+		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)).GroupBy(networkOf),
 	}
 }
 
 // expire removes what has reached its age.
-func (s *storage) expire(now time.Time) {
+func (s *storage) expire(reading time.Time) { s.expireAt(s.clock.Now(reading)) }
+
+func (s *storage) expireAt(now time.Time) {
 	s.routes.forwards.Expire(now)
 	s.peers.Expire(now)
 	s.bumps.Expire(now)
@@ -172,10 +227,12 @@ const (
 
 // serve carries out one of commands 2 to 9. The id is this node's; without one,
 // while it is ephemeral, a node knows none of them.
-func (s *storage) serve(now time.Time, self *dhtrpc.ID, r *dhtrpc.Request) answer {
+func (s *storage) serve(reading time.Time, self *dhtrpc.ID, r *dhtrpc.Request) answer {
 	if self == nil {
 		return answer{verdict: verdictUnknown}
 	}
+	s.wall = reading
+	now := s.clock.Now(reading)
 	switch r.Command {
 	case cmdFindPeer:
 		return s.findPeer(now, r)

@@ -132,10 +132,10 @@ func (s *storage) admit(now time.Time, e refreshEntry, from netip.AddrPort) {
 	s.journal.put(now, kindPeer, append(e.topic[:], e.key[:]...), e.relays.appendFrom(nil, from))
 }
 
-// bump remembers the highest bump of a topic.
+// bump remembers the highest bump of a topic. It is a date, by the wall clock.
 func (s *storage) bump(now time.Time, topic Target, bump uint64, from netip.AddrPort) {
 	held, _, _ := s.bumps.Get(now, topic)
-	if bump <= held || bump > uint64(now.Add(maxBumpAhead).UnixMilli()) {
+	if bump <= held || bump > uint64(s.wall.Add(maxBumpAhead).UnixMilli()) {
 		s.counts.IgnoredBump++
 		return
 	}

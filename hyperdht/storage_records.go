@@ -57,7 +57,7 @@ func (s *storage) mutablePut(now time.Time, r *dhtrpc.Request) answer {
 			return done(&s.counts.SeqReused, answer{verdict: verdictError, code: SeqReused})
 		}
 	}
-	s.mutables.Put(now, target, record, sourceOf(r.From))
+	s.mutables.PutSized(now, target, record, len(record), sourceOf(r.From))
 	s.journal.put(now, kindMutable, target[:], appendRecord(nil, record, r.From))
 	return done(&s.counts.MutablePut, answer{verdict: verdictReply, stored: true})
 }
@@ -84,7 +84,7 @@ func (s *storage) immutablePut(now time.Time, r *dhtrpc.Request) answer {
 		return drop(&s.counts.BadTarget)
 	}
 	value := append(make([]byte, 0, len(r.Value)), r.Value...)
-	s.immutables.Put(now, target, value, sourceOf(r.From))
+	s.immutables.PutSized(now, target, value, len(value), sourceOf(r.From))
 	s.journal.put(now, kindImmutable, target[:], appendRecord(nil, value, r.From))
 	return done(&s.counts.ImmutablePut, answer{verdict: verdictReply, stored: true})
 }
@@ -96,7 +96,7 @@ func (s *storage) read(now time.Time, kind string, records *keep.Map[Target, []b
 	if !ok {
 		return nil
 	}
-	if now.Sub(stamp) > part(s.limits.RecordAge, renewPart) {
+	if age := s.limits.RecordAge; age > 0 && now.Sub(stamp) > part(age, renewPart) {
 		records.Renew(now, target)
 		s.journal.renew(now, kind, target[:])
 	}

@@ -69,6 +69,7 @@ func (n *Node) Announce(ctx context.Context, infoHash ID, opts AnnounceOptions) 
 
 // announced keeps a peer. The caller holds the mutex.
 func (n *Node) announced(now time.Time, infoHash key, peer netip.AddrPort, seed bool, from netip.AddrPort) {
+	now = n.clock.Now(now)
 	n.peers[family(peer.Addr().Is6())].announce(now, infoHash, peer, seed)
 	n.journal.peer(now, infoHash[:n.idLen], peer, seed)
 	if len(n.subscribers) > 0 {

@@ -33,6 +33,8 @@ const (
 	DefaultItemAge     = 2 * time.Hour    // BEP 44
 	DefaultMaxPeers    = 50000
 	DefaultMaxItems    = 10000
+	DefaultPerSource   = 1000
+	DefaultPerNetwork  = 4000
 	DefaultQueryRate   = 64 // a second and source
 	DefaultSendRate    = 2  // a second and address
 )
@@ -97,8 +99,17 @@ type Config struct {
 	// ItemAge is how long an item is kept after it was last put; two hours.
 	ItemAge time.Duration
 	// MaxPeers and MaxItems bound what is kept for others; 50,000 of each
-	// family, and 10,000 (maxPeers, maxValues).
+	// family, and 10,000 (maxPeers, maxValues). An item takes at most 1.8 KB of
+	// memory, a peer 600 bytes.
 	MaxPeers, MaxItems int
+	// PerSource is how many peers of a family, and how many items, one public
+	// source (an IPv4 address, an IPv6 /64) may have here: it loses its own
+	// oldest then. Zero means 1,000; negative means no limit.
+	PerSource int
+	// PerNetwork is the same for all sources of a public IPv4 /24 or IPv6 /56
+	// together: the one of them that holds most loses its oldest. Zero means
+	// 4,000; negative means no limit.
+	PerNetwork int
 
 	// ReadOnly makes a node that asks and does not answer (BEP 43), as behind a
 	// NAT that lets nothing in, or where battery counts.
@@ -191,6 +202,12 @@ func (c Config) settled() (Config, error) {
 			*f.n = f.def
 		}
 	}
+	if c.PerSource == 0 {
+		c.PerSource = DefaultPerSource
+	}
+	if c.PerNetwork == 0 {
+		c.PerNetwork = DefaultPerNetwork
+	}
 	c.Alpha = min(c.Alpha, c.Concurrency, maxAlpha)
 	if c.BucketAge < 0 {
 		return bad("BucketAge", "%v is negative", c.BucketAge)
@@ -205,6 +222,7 @@ func (c Config) settled() (Config, error) {
 		c.ItemAge = DefaultItemAge
 	}
 	c.PeerAge, c.ItemAge = max(c.PeerAge, 0), max(c.ItemAge, 0)
+	c.PerSource, c.PerNetwork = max(c.PerSource, 0), max(c.PerNetwork, 0) // 0 is no limit now
 	if c.QueryRate == 0 {
 		c.QueryRate = DefaultQueryRate
 	}

@@ -52,7 +52,7 @@ func (n *Node) Get(ctx context.Context, target ID, opts ...GetOptions) (*Found, 
 	}
 	if !g.opts.NoCache {
 		n.mu.Lock()
-		own := n.items.get(time.Now(), target.key)
+		own := n.items.get(n.clock.Now(time.Now()), target.key)
 		n.mu.Unlock()
 		if own != nil && own.Seq >= g.opts.MinSeq {
 			g.best = &Found{Item: *own}

@@ -6,29 +6,24 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/internal/keep"
+	"github.com/warren-dht/warren/kad"
 )
 
-// maxItemsPerSource bounds the items of one source.
-const maxItemsPerSource = 1000
-
 // items are what others put here (BEP 44), by target. Bounded in number and so
-// in bytes, in age and per source. Guarded by the node's mutex.
+// in bytes (an item has at most MaxValue and MaxSalt), in age, per source and per
+// network. The time is store time. Guarded by the node's mutex.
 type items struct {
 	kept *keep.Map[key, *Item, netip.Addr]
 }
 
-// newItems makes an empty store. The function, if there is one, is told of
-// every item that goes.
-func newItems(limit int, age time.Duration, removed func(target key)) *items {
+// newItems makes an empty store. The function, if there is one, is called with
+// the target of every item that is removed.
+func newItems(limits keep.Limits, removed func(target key)) *items {
 	var forget func(key, *Item, keep.Reason)
 	if removed != nil {
 		forget = func(target key, _ *Item, _ keep.Reason) { removed(target) }
 	}
-	return &items{keep.NewMap[key, *Item, netip.Addr](keep.Limits{
-		Entries:   limit,
-		Age:       age,
-		PerSource: min(maxItemsPerSource, limit),
-	}, forget)}
+	return &items{keep.NewMap[key, *Item, netip.Addr](limits, forget).GroupBy(kad.Subnet)}
 }
 
 // get returns the item under a target, nil if there is none. It is the store's

@@ -27,13 +27,16 @@ const (
 	kindPeer = "mainline.peer" // info-hash | address -> seed (1)
 	kindItem = "mainline.item" // target -> source (16) | d 1:k 4:salt 3:seq 3:sig 1:v e
 	kindNode = "mainline.node" // number of the socket (1) -> id length (1) | id | addresses
+
+	kindPrefix = "mainline."
 )
 
 // Tuning of ours.
 const (
-	maxJournal     = 16384 // changes that wait for a commit; then nothing more is admitted
-	maxSavedNodes  = 200   // nodes of a socket in the store
-	saveNodesEvery = 10 * time.Minute
+	maxJournal      = 16384   // changes that wait for a commit; then nothing more is admitted
+	maxJournalBytes = 8 << 20 // of their keys and values
+	maxSavedNodes   = 200     // nodes of a socket in the store
+	saveNodesEvery  = 10 * time.Minute
 )
 
 // A journal notes the changes of the stores for the durable one. Nil notes
@@ -122,7 +125,7 @@ func parseItem(b []byte) (*Item, error) {
 func (n *Node) makeStores() {
 	var forgetItem func(key)
 	if n.cfg.Store != nil {
-		n.journal = &journal{Journal: *keep.NewJournal(maxJournal), noted: make(chan struct{}, 1), idLen: n.idLen}
+		n.journal = &journal{Journal: *keep.NewJournal(maxJournal, maxJournalBytes), noted: make(chan struct{}, 1), idLen: n.idLen}
 		forgetItem = func(target key) { n.journal.remove(kindItem, slices.Clone(target[:n.idLen])) }
 	}
 	for i := range n.peers {
@@ -132,13 +135,20 @@ func (n *Node) makeStores() {
 				n.journal.remove(kindPeer, appendAddr(slices.Clone(infoHash[:n.idLen]), peer))
 			}
 		}
-		n.peers[i] = newPeers(n.cfg.MaxPeers, n.cfg.PeerAge, forgetPeer)
+		n.peers[i] = newPeers(n.limits(n.cfg.MaxPeers, n.cfg.PeerAge), forgetPeer)
 	}
-	n.items = newItems(n.cfg.MaxItems, n.cfg.ItemAge, forgetItem)
+	n.items = newItems(n.limits(n.cfg.MaxItems, n.cfg.ItemAge), forgetItem)
 }
 
-// load fills the empty stores from the durable one.
-func (n *Node) load(now time.Time) error {
+// limits are those of a store of so many entries.
+func (n *Node) limits(entries int, age time.Duration) keep.Limits {
+	return keep.Limits{Entries: entries, Age: age, PerSource: n.cfg.PerSource, PerNetwork: n.cfg.PerNetwork}
+}
+
+// load fills the empty stores from the durable one. Store time goes on from the
+// newest stamp (keep.Clock), so neither a long pause nor a wrong clock removes
+// all at once.
+func (n *Node) load(reading time.Time) error {
 	if n.cfg.Store == nil {
 		return nil
 	}
@@ -151,11 +161,15 @@ func (n *Node) load(now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("mainline: store: %w", err)
 	}
+	entries = slices.DeleteFunc(entries, func(c keep.Change) bool {
+		return !strings.HasPrefix(c.Kind, kindPrefix) // another protocol's
+	})
+	if len(entries) == 0 {
+		return nil
+	}
 	slices.SortStableFunc(entries, func(a, b keep.Change) int { return a.Stamp.Compare(b.Stamp) })
+	now := n.clock.Start(reading, entries[len(entries)-1].Stamp)
 	for _, c := range entries {
-		if c.Stamp.After(now) { // the clock was wrong, then or now
-			c.Stamp = now
-		}
 		if !n.reload(&c) {
 			return ErrDamagedStore
 		}
@@ -197,7 +211,7 @@ func (n *Node) reload(c *keep.Change) bool {
 	case kindNode:
 		return n.reloadNodes(c)
 	default:
-		return !strings.HasPrefix(c.Kind, "mainline.") // somebody else's
+		return false
 	}
 	return true
 }
@@ -240,7 +254,7 @@ func (n *Node) noteNodes(now time.Time) {
 			}
 			value = appendAddr(value, x.Addr)
 		}
-		n.journal.add(keep.Change{Op: keep.OpPut, Kind: kindNode, Key: []byte{byte(s.index)}, Value: value, Stamp: now})
+		n.journal.add(keep.Change{Op: keep.OpPut, Kind: kindNode, Key: []byte{byte(s.index)}, Value: value, Stamp: n.clock.Now(now)})
 	}
 }
 

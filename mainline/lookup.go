@@ -168,7 +168,7 @@ func (n *Node) localPeers(infoHash key) (list []netip.AddrPort) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.peers {
-		list = p.sample(list, time.Now(), infoHash, maxLocalPeers, false, n.rnd)
+		list = p.sample(list, n.clock.Now(time.Now()), infoHash, maxLocalPeers, false, n.rnd)
 	}
 	return list
 }
@@ -188,7 +188,7 @@ func (n *Node) finished(w *walk) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(holders) > 0 && !w.upkeep {
-		n.tokens.Put(now, w.req.target, holders, struct{}{})
+		n.tokens.Put(n.clock.Now(now), w.req.target, holders, struct{}{})
 	}
 	for _, p := range w.parts {
 		if closest := p.search.Closest(); p.s.index == n.byFamily[family(p.s.is6)].index {

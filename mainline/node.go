@@ -55,6 +55,7 @@ type Node struct {
 	sendLimit   *limiter // of ours; nil: none
 	peers       [2]*peers
 	items       *items
+	clock       *keep.Clock                        // of all that is kept
 	tokens      *keep.Map[key, []holder, struct{}] // from lookups, by target
 	journal     *journal                           // nil: there is no durable store
 	saved       []netip.AddrPort                   // nodes known from an earlier life
@@ -94,6 +95,7 @@ func Listen(cfg Config) (*Node, error) {
 		ready:       make(chan struct{}),
 		resolved:    make(chan struct{}),
 		rnd:         rand.New(cfg.Rand),
+		clock:       keep.NewClock(cfg.PeerAge, cfg.ItemAge),
 		tokens:      keep.NewMap[key, []holder, struct{}](keep.Limits{Entries: maxTokens, Age: tokenAge}, nil),
 		subscribers: make(map[*feed.Feed[Event]]struct{}),
 	}
@@ -160,7 +162,7 @@ func (n *Node) listen(now time.Time, i int, addr netip.AddrPort) (*socket, error
 	default:
 		randomize(s.id[:n.idLen], n.rnd)
 	}
-	s.routes = newRoutes(s.id, func(c point) {
+	s.routes = newRoutes(s.id, n.clock, func(c point) {
 		n.emit(Event{Kind: EventNode, ID: n.id(c.ID), Addr: c.Addr})
 	})
 	return s, nil
@@ -249,11 +251,12 @@ func (n *Node) expire(now time.Time) {
 		return
 	}
 	n.nextExpiry = now.Add(expireEvery)
+	stored := n.clock.Now(now)
 	for _, p := range n.peers {
-		p.sets.Expire(now)
+		p.sets.Expire(stored)
 	}
-	n.items.kept.Expire(now)
-	n.tokens.Expire(now)
+	n.items.kept.Expire(stored)
+	n.tokens.Expire(stored)
 	if n.isReady {
 		n.noteNodes(now)
 	}

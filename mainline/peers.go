@@ -6,23 +6,24 @@ import (
 	"time"
 
 	"github.com/warren-dht/warren/internal/keep"
+	"github.com/warren-dht/warren/kad"
 )
 
 // Tuning of ours (docs/spec/mainline.md §14, §11, §19).
 const (
-	maxPeersPerHash   = 2000
-	maxPeersPerSource = 1000
-	scrapeAge         = 30 * time.Second // a large swarm's filters are reused for so long
-	scrapeCheap       = 64               // a swarm of so many is scraped anew each time
-	maxScrapes        = 64
-	maxSamples        = 32               // info-hashes in a sample, 640 bytes
-	sampleAge         = 30 * time.Minute // a sample of a larger store stands for so long
+	maxPeersPerHash = 2000
+	scrapeAge       = 30 * time.Second // a large swarm's filters are reused for so long
+	scrapeCheap     = 64               // a swarm of so many is scraped each time
+	maxScrapes      = 64
+	maxSamples      = 32               // info-hashes in a sample, 640 bytes
+	sampleAge       = 30 * time.Minute // a sample of a larger store stands for so long
 )
 
 // peers are those that others announced here, by info-hash. There is one for
 // each family, as the two DHTs share nothing (BEP 32). Bounded in number, in
-// age, per info-hash and per source; what a source announces beyond its share
-// pushes out its own. Guarded by the node's mutex.
+// age, per info-hash, per source and per network; what a source announces beyond
+// its share pushes out its own. The time is store time. Guarded by the node's
+// mutex.
 type peers struct {
 	sets    *keep.Sets[key, netip.AddrPort, seeding, netip.Addr]
 	scrapes *keep.Map[key, *scrape, struct{}]
@@ -40,20 +41,16 @@ type scrape struct {
 	size         int // of the swarm when they were made
 }
 
-// newPeers makes an empty store. The function, if there is one, is told of
-// every peer that goes.
-func newPeers(limit int, age time.Duration, removed func(infoHash key, peer netip.AddrPort)) *peers {
+// newPeers makes an empty store. The function, if there is one, is called with
+// every peer that is removed.
+func newPeers(limits keep.Limits, removed func(infoHash key, peer netip.AddrPort)) *peers {
 	var forget func(key, netip.AddrPort, seeding, keep.Reason)
 	if removed != nil {
 		forget = func(infoHash key, peer netip.AddrPort, _ seeding, _ keep.Reason) { removed(infoHash, peer) }
 	}
+	limits.PerTopic = maxPeersPerHash
 	return &peers{
-		sets: keep.NewSets[key, netip.AddrPort, seeding, netip.Addr](keep.Limits{
-			Entries:   limit,
-			Age:       age,
-			PerSource: min(maxPeersPerSource, limit),
-			PerTopic:  maxPeersPerHash,
-		}, forget),
+		sets:    keep.NewSets[key, netip.AddrPort, seeding, netip.Addr](limits, forget).GroupBy(kad.Subnet),
 		scrapes: keep.NewMap[key, *scrape, struct{}](keep.Limits{Entries: maxScrapes, Age: scrapeAge}, nil),
 	}
 }

@@ -80,7 +80,7 @@ func (n *Node) putAt(ctx context.Context, target key, item *Item, holders []hold
 		}
 	}
 	n.mu.Lock()
-	if _, since, ok := n.tokens.Get(time.Now(), target); ok {
+	if _, since, ok := n.tokens.Get(n.clock.Now(time.Now()), target); ok {
 		n.tokens.Put(since, target, holders, struct{}{}) // no younger for it
 	}
 	n.mu.Unlock()
@@ -113,6 +113,7 @@ func (n *Node) ownSource() netip.Addr { return n.Addr().Addr() }
 
 // keepItem keeps an item for others. The caller holds the mutex.
 func (n *Node) keepItem(now time.Time, target key, item *Item, cas *int64, from netip.Addr) Code {
+	now = n.clock.Now(now)
 	code := n.items.put(now, target, item, cas, from)
 	if code == 0 {
 		n.journal.item(now, target[:n.idLen], item, from)

@@ -47,6 +47,7 @@ type routes struct {
 	spares  map[int][]spare        // by bucket
 	changed map[int]time.Time      // by bucket: when it last changed
 	tried   *keep.Map[point, struct{}, struct{}]
+	clock   *keep.Clock // of tried: the node's
 	closest []*known    // scratch
 	entered func(point) // is told of each node that enters the table
 }
@@ -57,8 +58,9 @@ type spare struct {
 	heard time.Time
 }
 
-func newRoutes(own key, entered func(point)) routes {
+func newRoutes(own key, clock *keep.Clock, entered func(point)) routes {
 	return routes{
+		clock:   clock,
 		entered: entered,
 		table:   kad.NewTable[key, entry](own, K, kad.Limits{PerBucket: subnetInBucket, PerTable: subnetInTable}),
 		byAddr:  make(map[netip.AddrPort]key),
@@ -143,7 +145,7 @@ func (r *routes) try(now time.Time, c point, age time.Duration) bool {
 	if c.ID == r.table.Own() {
 		return false
 	}
-	if _, _, tried := r.tried.Get(now, c); tried {
+	if _, _, tried := r.tried.Get(r.clock.Now(now), c); tried {
 		return false
 	}
 	if len(r.table.Bucket(c.ID)) >= K && len(r.spares[r.bucket(c.ID)]) >= maxSpares {
@@ -151,7 +153,7 @@ func (r *routes) try(now time.Time, c point, age time.Duration) bool {
 			return false
 		}
 	}
-	r.tried.Put(now, c, struct{}{}, struct{}{})
+	r.tried.Put(r.clock.Now(now), c, struct{}{}, struct{}{})
 	return true
 }
 

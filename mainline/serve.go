@@ -119,9 +119,10 @@ func (s *socket) serveGetPeers(now time.Time, b []byte, start int, m *message, f
 	n.stats.Served.GetPeers++
 	infoHash := toKey(a.infoHash)
 	known := n.peers[family(s.is6)]
-	size := known.size(now, infoHash)
+	stored := n.clock.Now(now)
+	size := known.size(stored, infoHash)
 	if size > 0 && a.scrape {
-		f := known.scrape(now, infoHash)
+		f := known.scrape(stored, infoHash)
 		// They sort before the id that has been written already.
 		at := start + len("d2:ip6:") + peer4Size
 		if s.is6 {
@@ -153,7 +154,7 @@ func (s *socket) appendValues(now time.Time, b []byte, room int, infoHash key, n
 		size, most = peer6Size+len("18:"), maxValues6
 	}
 	most = min(most, (room-len("6:valuesle"))/size)
-	n.scratch = n.peers[family(s.is6)].sample(n.scratch[:0], now, infoHash, max(most, 0), noSeed, n.rnd)
+	n.scratch = n.peers[family(s.is6)].sample(n.scratch[:0], n.clock.Now(now), infoHash, max(most, 0), noSeed, n.rnd)
 	if len(n.scratch) == 0 {
 		return b
 	}
@@ -193,7 +194,7 @@ func (s *socket) serveGet(now time.Time, b []byte, start int, m *message, from n
 	}
 	n.stats.Served.Get++
 	target := toKey(a.target)
-	item := n.items.get(now, target)
+	item := n.items.get(n.clock.Now(now), target)
 	if item == nil {
 		b = s.appendNodes(b, a, target, from)
 		return s.appendToken(now, b, from.Addr()), 0, ""
@@ -296,7 +297,7 @@ func (s *socket) serveSample(now time.Time, b []byte, start int, m *message, fro
 		return b, CodeProtocol, "`sample_infohashes` missing required `a.target` field"
 	}
 	n.stats.Served.Sample++
-	samples, num, interval := n.peers[family(s.is6)].sampleHashes(now, n.idLen, n.rnd)
+	samples, num, interval := n.peers[family(s.is6)].sampleHashes(n.clock.Now(now), n.idLen, n.rnd)
 	b = append(b, "8:interval"...)
 	b = bencode.AppendInt(b, int64(interval/time.Second))
 	b = s.appendNodes(b, a, toKey(a.target), from)

@@ -151,7 +151,7 @@ func (s *socket) advance(now time.Time, out *outbox) {
 		case c.Retries == 0 && !q.late && now.Sub(c.Created) < giveUp:
 			q.late = true
 			q.tell(event{kind: queryLate})
-			if _, _, silent := s.silent.Get(now, q.to); silent {
+			if _, _, silent := s.silent.Get(s.node.clock.Now(now), q.to); silent {
 				s.stall(now, c)
 			} else {
 				s.calls.Sent(c, now, c.Created.Add(s.rtt.patience()))
@@ -184,7 +184,7 @@ func (s *socket) stall(now time.Time, c *call.Call[query]) {
 	q.tell(event{kind: queryStalled})
 	q.stalled = true
 	if c.Created.Sub(s.lastHeard) < time.Second {
-		s.silent.Put(now, q.to, struct{}{}, struct{}{})
+		s.silent.Put(s.node.clock.Now(now), q.to, struct{}{}, struct{}{})
 	}
 	s.calls.Sent(c, now, c.Created.Add(giveUp))
 }

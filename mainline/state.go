@@ -124,8 +124,14 @@ func (n *Node) restore(now time.Time) error {
 		if i.check() != nil || i.Mutable() && !n.cfg.Verify(i.Signature, SignedMessage(i.Salt, i.Seq, i.Value), i.Key) {
 			continue
 		}
-		// Who put them is not known any more, and one source has room for only so many.
-		share := k / maxItemsPerSource
+		// Who put them is not known any more, and one source has room for only so
+		// many. Each of these is the only one of its network.
+		share := 0
+		for _, quota := range []int{n.cfg.PerSource, n.cfg.PerNetwork} {
+			if quota > 0 {
+				share = max(share, k/quota)
+			}
+		}
 		from := netip.AddrFrom4([4]byte{0, byte(share >> 8), byte(share), 1})
 		n.keepItem(now, i.target(n.cfg.Hash), &i, nil, from)
 	}

@@ -65,7 +65,7 @@ func TestState(t *testing.T) {
 	})
 	// More than one source may put.
 	many := new(State)
-	for i := range 2*maxItemsPerSource + 500 {
+	for i := range 2*DefaultPerSource + 500 {
 		many.Items = append(many.Items, Item{Value: StringValue(strconv.Itoa(i))})
 	}
 	n, _ := direct(t, func(c *Config) { c.State = many })

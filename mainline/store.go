@@ -82,7 +82,7 @@ func (m *message) error() *Error {
 func (n *Node) remembered(target key, sockets []*socket) ([]holder, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list, _, ok := n.tokens.Get(time.Now(), target)
+	list, _, ok := n.tokens.Get(n.clock.Now(time.Now()), target)
 	if !ok {
 		return nil, false
 	}

@@ -16,8 +16,13 @@
 // that new rows fill pages one after the other, however random the keys of the
 // entries are:
 //
-//	number (8, big endian) -> CRC-32C (4) | stamp, Unix nanoseconds (8) |
+//	number (8, big endian) -> CRC-32C (4) | stamp, Unix nanoseconds of store time (8) |
 //	                          length of kind (1) | kind | length of key (2) | key | value
+//
+// Store time is the protocols' own: it grows with each change, and may be behind
+// the date. A protocol that loads its entries goes on from the newest stamp, so
+// a stop of days and a clock that is wrong at the start make entries older by
+// some minutes at most.
 //
 // The checksum covers the number and all that follows it. A row "state" holds
 // the number of rows and the sum of their checksums, so that a row that is

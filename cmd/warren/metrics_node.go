@@ -49,11 +49,12 @@ var (
 // What is stored for others.
 var (
 	metricEntries = metric("storage_entries", "Entries stored for others, by kind.", "kind")
+	metricBytes   = metric("storage_bytes", "Bytes of the records stored for others, by kind.", "kind")
 	metricSources = metric("storage_sources", "Sources whose entries are stored, by kind.", "kind")
 	metricAdded   = metric("storage_added_total", "Entries that were new, by kind.", "kind")
 	metricRenewed = metric("storage_replaced_total", "Entries that were put again, by kind.", "kind")
 	metricRemoved = metric("storage_removed_total", "Entries that went, by kind and reason.", "kind", "reason")
-	metricQuota   = metric("storage_over_quota_total", "Entries that a quota kept out, by kind.", "kind")
+	metricQuota   = metric("storage_over_quota_total", "Entries of a source or network above its quota that were removed, by kind.", "kind")
 	metricStorage = metric("storage_requests_total", "Requests to the storage that succeeded, by command.", "command")
 	metricUnfit   = metric("storage_refused_total", "Requests to the storage that did not succeed, by reason.", "reason")
 	metricCommits = metric("storage_commits_total", "Commits of the durable store, by outcome.", "outcome")
@@ -168,6 +169,7 @@ func (out sink) storage(s hyperdht.StorageStats) {
 		stats hyperdht.StoreStats
 	}{{"peer", s.Peers}, {"route", s.Routes}, {"bump", s.Bumps}, {"refresh", s.Refreshes}, {"mutable", s.Mutables}, {"immutable", s.Immutables}} {
 		out.gauge(metricEntries, k.stats.Entries, k.kind)
+		out.gauge(metricBytes, k.stats.Bytes, k.kind)
 		out.gauge(metricSources, k.stats.Sources, k.kind)
 		out.count(metricAdded, k.stats.Added, k.kind)
 		out.count(metricRenewed, k.stats.Replaced, k.kind)

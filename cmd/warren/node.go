@@ -53,8 +53,8 @@ and those after it.`,
 
 func (a *app) nodes(ctx context.Context, cfg nodeConfig, count int) error {
 	if os.Getenv("GOGC") == "" {
-		// What a node stores lives for days: collecting garbage twice as often
-		// costs little, and bounds 50,000 records of each kind by 150 MB.
+		// What a node stores lives for days. Collecting garbage twice as often
+		// costs little, and bounds a process with full stores by 350 MB.
 		debug.SetGCPercent(50)
 	}
 	var ended sync.WaitGroup

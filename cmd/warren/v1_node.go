@@ -11,6 +11,7 @@ import (
 
 	"github.com/warren-dht/warren/dhtrpc1"
 	"github.com/warren-dht/warren/internal/keep"
+	"github.com/warren-dht/warren/kad"
 )
 
 func (a *app) v1NodeCommand() *cobra.Command {
@@ -54,19 +55,24 @@ func (a *app) v1Node(ctx context.Context, cfg dhtrpc1.Config) error {
 	return err
 }
 
+// v1Limits bound the key-value store: a value fits into a datagram, so they are
+// 15 MB at most.
+var v1Limits = keep.Limits{Entries: 10000, Age: 24 * time.Hour, PerSource: 1000, PerNetwork: 4000}
+
 // v1Values is the key-value store of the README of dht-rpc 1.x, bounded: closest
 // queries with the command "values" store, plain ones read.
 func v1Values() *dhtrpc1.Mux {
-	values := keep.NewMap[dhtrpc1.ID, []byte, netip.Addr](keep.Limits{Entries: 10000, Age: 24 * time.Hour}, nil)
+	values := keep.NewMap[dhtrpc1.ID, []byte, netip.Addr](v1Limits, nil).GroupBy(kad.Subnet)
+	clock := keep.NewClock(v1Limits.Age)
 	var mux dhtrpc1.Mux
 	mux.HandleClosest("values", func(r *dhtrpc1.Request) {
 		if r.Value != nil {
-			values.Put(time.Now(), sha256.Sum256(r.Value), r.Value, r.Addr.Addr())
+			values.Put(clock.Now(time.Now()), sha256.Sum256(r.Value), r.Value, r.Addr.Addr())
 		}
 		r.Reply(nil)
 	})
 	mux.HandleQuery("values", func(r *dhtrpc1.Request) {
-		v, _, _ := values.Get(time.Now(), r.Target)
+		v, _, _ := values.Get(clock.Now(time.Now()), r.Target)
 		r.Reply(v)
 	})
 	return &mux

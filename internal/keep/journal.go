@@ -17,10 +17,12 @@ type Store interface {
 // A Change is one step in the life of an entry.
 type Change struct {
 	Op    Op
-	Kind  string    // what it is: a short name, the same in all versions
-	Key   []byte    // unique within the kind
-	Value []byte    // of OpPut
-	Stamp time.Time // of OpPut and OpRenew: its age begins here
+	Kind  string // what it is: a short name, the same in all versions
+	Key   []byte // unique within the kind
+	Value []byte // of OpPut
+	// Stamp is of OpPut and OpRenew: the entry's age begins here. It is store
+	// time, see Clock: it grows with each change, and may be behind the date.
+	Stamp time.Time
 }
 
 // An Op says what a change does.
@@ -36,28 +38,36 @@ const (
 // A Journal collects changes for the next commit, and who waits for it. It
 // belongs to one goroutine, like the stores whose changes it notes.
 type Journal struct {
-	limit   int
+	limit   int // changes
+	bytes   int // of their keys and values, at most
+	held    int // of them now
 	changes []Change
 	waiting []func(error)
 }
 
-// NewJournal returns an empty journal that is full at so many changes.
-func NewJournal(limit int) *Journal { return &Journal{limit: limit} }
+// NewJournal returns an empty journal that is full at so many changes, or when
+// their keys and values have so many bytes.
+func NewJournal(changes, bytes int) *Journal { return &Journal{limit: changes, bytes: bytes} }
 
 // Add notes a change. The journal keeps its slices.
-func (j *Journal) Add(c Change) { j.changes = append(j.changes, c) }
+func (j *Journal) Add(c Change) {
+	j.changes = append(j.changes, c)
+	j.held += len(c.Key) + len(c.Value)
+}
 
 // Full reports whether so much is noted that nothing more should be admitted.
 // (What must be noted nevertheless, such as removals, still is.)
-func (j *Journal) Full() bool { return len(j.changes) >= j.limit || len(j.waiting) >= j.limit }
+func (j *Journal) Full() bool {
+	return len(j.changes) >= j.limit || len(j.waiting) >= j.limit || j.held >= j.bytes
+}
 
 // Wait has a function called with the outcome of the next commit.
 func (j *Journal) Wait(f func(error)) { j.waiting = append(j.waiting, f) }
 
-// Take returns what was noted and who waits, and begins anew.
+// Take returns what was noted and who waits, and empties the journal.
 func (j *Journal) Take() (changes []Change, waiting []func(error)) {
 	changes, waiting = j.changes, j.waiting
-	j.changes, j.waiting = nil, nil
+	j.changes, j.waiting, j.held = nil, nil, 0
 	return changes, waiting
 }
 

@@ -350,6 +350,26 @@ func BenchmarkMapPutFull(b *testing.B) {
 	}
 }
 
+// A full store of records as a node has it: bounded in bytes, with quotas, its
+// sources of 16,384 networks.
+func BenchmarkMapPutFullGrouped(b *testing.B) {
+	m := NewMap[[32]byte, []byte, int](Limits{Entries: 1 << 15, Bytes: 1 << 24, Age: time.Hour, PerSource: 4096, PerNetwork: 16384}, nil).GroupBy(networks)
+	var key [32]byte
+	i := 0
+	for b.Loop() {
+		key[0], key[1], key[2], key[3] = byte(i), byte(i>>8), byte(i>>16), byte(i>>24)
+		m.PutSized(after(time.Duration(i)), key, nil, 500, 1000+(i*7919)&0xffffff)
+		i++
+	}
+}
+
+func BenchmarkClock(b *testing.B) {
+	c := NewClock(time.Hour)
+	for b.Loop() {
+		c.Now(time.Now())
+	}
+}
+
 func BenchmarkSample20Of10000(b *testing.B) {
 	s := NewSets[int, int, int, int](Limits{Entries: 100000}, nil)
 	for i := range 10000 {

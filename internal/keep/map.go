@@ -2,6 +2,7 @@ package keep
 
 import (
 	"iter"
+	"net/netip"
 	"time"
 )
 
@@ -17,9 +18,9 @@ type pair[K comparable, V any] struct {
 	value V
 }
 
-// NewMap returns an empty map. The function, if there is one, is told of every
-// entry that goes for whatever reason, but not of values that are replaced; it
-// must not call the map.
+// NewMap returns an empty map. The function, if there is one, is called with
+// every entry that is removed, for all reasons, but not with values that are
+// replaced; it must not call the map.
 func NewMap[K comparable, V any, S comparable](limits Limits, removed func(K, V, Reason)) *Map[K, V, S] {
 	m := &Map[K, V, S]{index: make(map[K]ref), removed: removed}
 	m.pool = newPool(limits, m.forget)
@@ -34,17 +35,37 @@ func (m *Map[K, V, S]) forget(p *pair[K, V], _ S, why Reason) {
 	}
 }
 
-// Put stores a value and makes it the newest, and reports whether the key is
-// new. The map keeps the value, not a copy.
+// GroupBy groups sources by network, of at most 56 bits: see the comment of the
+// package, and Limits.PerNetwork. Where the function returns false, a source has
+// no network: it is exempt from quotas and gives way like a network of its own.
+// Call it before the first Put.
+func (m *Map[K, V, S]) GroupBy(networkOf func(S) (netip.Prefix, bool)) *Map[K, V, S] {
+	m.pool.networkOf = networkOf
+	m.pool.byNetwork = make(map[uint64]ref)
+	return m
+}
+
+// Put is PutSized of an entry that has no bytes.
 func (m *Map[K, V, S]) Put(now time.Time, key K, value V, source S) (added bool) {
+	return m.PutSized(now, key, value, 0, source)
+}
+
+// PutSized stores a value of so many bytes and makes it the newest, and reports
+// whether the key is new. The map keeps the value, not a copy. What is larger
+// than Limits.Bytes is not stored.
+func (m *Map[K, V, S]) PutSized(now time.Time, key K, value V, size int, source S) (added bool) {
 	m.pool.expire(now)
+	if !m.pool.fits(size) {
+		return false
+	}
 	if r := m.index[key]; r != 0 {
 		m.pool.payload(r).value = value
 		m.pool.claim(now, r, source)
+		m.pool.resize(r, size)
 		return false
 	}
-	m.pool.makeRoom(source)
-	m.index[key] = m.pool.add(now, source, pair[K, V]{key, value})
+	m.pool.makeRoom(source, size)
+	m.index[key] = m.pool.add(now, source, size, pair[K, V]{key, value})
 	return true
 }
 
@@ -93,7 +114,7 @@ func (m *Map[K, V, S]) All() iter.Seq2[K, V] {
 			if !yield(e.payload.key, e.payload.value) {
 				return
 			}
-			r = e.next[byAge]
+			r = e.next[ofAll]
 		}
 	}
 }

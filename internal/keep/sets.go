@@ -3,6 +3,7 @@ package keep
 import (
 	"iter"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 )
 
@@ -46,12 +47,20 @@ type group[S comparable] struct {
 // one. Most topics have a handful, and a map is larger than they are.
 const smallTopic = 16
 
-// NewSets returns empty sets. The function, if there is one, is told of every
-// member that goes for whatever reason; it must not call the sets.
+// NewSets returns empty sets. The function, if there is one, is called with every
+// member that is removed, for all reasons; it must not call the sets.
 func NewSets[T, K comparable, V any, S comparable](limits Limits, removed func(T, K, V, Reason)) *Sets[T, K, V, S] {
 	s := &Sets[T, K, V, S]{topics: make(map[T]*topic[T, K, V, S]), removed: removed}
 	s.pool = newPool(limits, s.forget)
 	s.pool.moved = s.regroup
+	return s
+}
+
+// GroupBy groups sources by network, as that of Map does. Topics do not know
+// networks: their limit and their samples go by source.
+func (s *Sets[T, K, V, S]) GroupBy(networkOf func(S) (netip.Prefix, bool)) *Sets[T, K, V, S] {
+	s.pool.networkOf = networkOf
+	s.pool.byNetwork = make(map[uint64]ref)
 	return s
 }
 
@@ -69,14 +78,14 @@ func (s *Sets[T, K, V, S]) Put(now time.Time, id T, key K, value V, source S) (a
 			s.pool.remove(t.victim(source), Evicted)
 		}
 	}
-	s.pool.makeRoom(source)
+	s.pool.makeRoom(source, 0)
 	t := s.topics[id] // making room may have removed it
 	if t == nil {
 		t = &topic[T, K, V, S]{sets: s, id: id, at: len(s.list)}
 		s.topics[id] = t
 		s.list = append(s.list, t)
 	}
-	t.add(s.pool.add(now, source, member[T, K, V, S]{topic: t, key: key, value: value}), key, source)
+	t.add(s.pool.add(now, source, 0, member[T, K, V, S]{topic: t, key: key, value: value}), key, source)
 	return true
 }
 

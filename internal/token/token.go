@@ -26,6 +26,12 @@ type Hash func(secret *[MaxSize]byte, ip netip.Addr) [MaxSize]byte
 // are accepted. A secret signs for one period and is accepted for two, so a
 // token lives between one and two periods. Secrets rotate when they are used,
 // not by a timer. Owned by one goroutine.
+//
+// The times passed in are what time.Now returned. Their monotonic clock counts,
+// so a wall clock that is set changes nothing, and a token may outlive its time
+// by as long as the machine sleeps. Should times have no monotonic clock and go
+// back by a period or more, both secrets are replaced: no token is valid until
+// the clock has caught up.
 type Secrets struct {
 	size   int
 	period time.Duration
@@ -82,15 +88,16 @@ func (s *Secrets) Valid(now time.Time, ip netip.Addr, token []byte) bool {
 
 // rotate makes the secrets those of the period in which now lies.
 func (s *Secrets) rotate(now time.Time) {
-	if !s.since.IsZero() && now.Sub(s.since) < s.period {
-		return
-	}
-	if !s.since.IsZero() && now.Sub(s.since) < 2*s.period {
-		s.since = s.since.Add(s.period)
-		s.previous = s.current
-	} else {
+	age := now.Sub(s.since)
+	switch {
+	case s.since.IsZero() || age <= -s.period || age >= 2*s.period:
 		s.since = now
 		s.random(s.previous[:])
+	case age < s.period:
+		return
+	default:
+		s.since = s.since.Add(s.period)
+		s.previous = s.current
 	}
 	s.random(s.current[:])
 	clear(s.issued)

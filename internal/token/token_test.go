@@ -50,6 +50,25 @@ func TestTokenLivesOneToTwoPeriods(t *testing.T) {
 	}
 }
 
+// Times without a monotonic clock that go back: a token is not valid until the
+// clock has caught up, and a little disorder changes nothing.
+func TestClockGoesBack(t *testing.T) {
+	s := newTest(32)
+	tok := s.Issue(start, alice)
+	if !s.Valid(start.Add(-time.Millisecond), alice, tok[:]) {
+		t.Error("a reading that is a little older made the token invalid")
+	}
+	for _, at := range []time.Duration{-5 * 24 * time.Hour, -5*24*time.Hour + time.Second, 0, time.Second} {
+		if s.Valid(start.Add(at), alice, tok[:]) {
+			t.Errorf("at %v the token of before is valid", at)
+		}
+	}
+	fresh := s.Issue(start.Add(-5*24*time.Hour), alice)
+	if fresh == tok || !s.Valid(start.Add(-5*24*time.Hour), alice, fresh[:]) {
+		t.Error("no new token since the clock went back")
+	}
+}
+
 func TestTokenIsBoundToAddress(t *testing.T) {
 	s := newTest(8)
 	if s.Valid(start, alice, make([]byte, 8)) {
