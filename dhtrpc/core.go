@@ -87,11 +87,12 @@ type core struct {
 
 	health  health
 	stats   Stats
-	serving Request  // handed to the handler
-	asked   int      // size of the request that is being answered
-	reply   Reply    // handed to whoever asked
-	own     ID       // what idOn returned last
-	token   [32]byte // of the reply that is being written
+	alarmed time.Time // when the last panic of a handler was logged
+	serving Request   // handed to the handler
+	asked   int       // size of the request that is being answered
+	reply   Reply     // handed to whoever asked
+	own     ID        // what idOn returned last
+	token   [32]byte  // of the reply that is being written
 	near    []*kad.Node[ID, entry]
 	nearRaw [K * 6]byte
 }

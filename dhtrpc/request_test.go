@@ -293,6 +293,17 @@ func TestHandlerPanics(t *testing.T) {
 		if s := n.Stats(); s.Refused.Panics != 2 || strings.Count(log.String(), "oh no") != 2 || strings.Count(log.String(), "request_test.go") < 2 {
 			t.Errorf("%d panics counted, log %q", s.Refused.Panics, log.String())
 		}
+
+		// A stranger who makes it panic again and again does not fill the log.
+		log.Reset()
+		for range 100 {
+			ask("before")
+		}
+		time.Sleep(alarmPeriod)
+		ask("before")
+		if s := n.Stats(); s.Refused.Panics != 103 || strings.Count(log.String(), "oh no") != 2 {
+			t.Errorf("%d panics counted, %d logged", s.Refused.Panics, strings.Count(log.String(), "oh no"))
+		}
 	})
 }
 

@@ -168,6 +168,13 @@ func exempt(ip netip.Addr) bool {
 	return !limited
 }
 
+// Strangers may be able to make a handler panic again and again: the first alarms
+// times are logged, then one in an alarmPeriod.
+const (
+	alarms      = 3
+	alarmPeriod = time.Minute
+)
+
 // serveUser hands a request to the application and reports whether it knew the
 // command: one that it has answered it did. A handler that panics is answered
 // for with an error.
@@ -181,10 +188,13 @@ func (c *core) serveUser(conn udp.Conn, from netip.AddrPort, id *ID, m *request)
 	defer func() {
 		if p := recover(); p != nil {
 			c.stats.Refused.Panics++
-			command, log, stack := m.command, c.cfg.Logger, debug.Stack()
-			c.after = append(c.after, func() {
-				log.Error("dhtrpc: handler panicked", "command", command, "from", from, "panic", fmt.Sprint(p), "stack", string(stack))
-			})
+			if c.stats.Refused.Panics <= alarms || c.now.Sub(c.alarmed) >= alarmPeriod {
+				c.alarmed = c.now
+				command, log, stack := m.command, c.cfg.Logger, debug.Stack()
+				c.after = append(c.after, func() {
+					log.Error("dhtrpc: handler panicked", "command", command, "from", from, "panic", fmt.Sprint(p), "stack", string(stack))
+				})
+			}
 			if !r.answered {
 				c.unknown(conn, from, m)
 			}

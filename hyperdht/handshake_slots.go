@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/warren-dht/warren/kad"
 )
 
 // handshakeGrace is how long a handshake keeps its slot although another client
@@ -58,19 +60,13 @@ func ownerOf(from, client netip.Addr, ours bool) slotOwner {
 	return slotOwner{source: networkOf(from), client: networkOf(client), direct: true}
 }
 
-// networkOf is the /24 of a public IPv4 address and the /48 of an IPv6 one; others
-// stand for themselves.
+// networkOf is the first address of a public host's network ([kad.Subnet]); other
+// addresses stand for themselves.
 func networkOf(a netip.Addr) netip.Addr {
-	a = a.Unmap()
-	if !a.IsValid() || isBogon(a) {
-		return a
+	if p, public := kad.Subnet(a); public {
+		return p.Addr()
 	}
-	bits := 24
-	if a.Is6() {
-		bits = 48
-	}
-	p, _ := a.Prefix(bits)
-	return p.Addr()
+	return a.Unmap()
 }
 
 type slot struct {

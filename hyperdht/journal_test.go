@@ -5,13 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/warren-dht/warren/dhtrpc"
@@ -123,6 +126,51 @@ func TestStoreFails(t *testing.T) {
 				tn.Errorf("%d commits, %d failed", node.records.commits, node.records.failed)
 			}
 		})
+	})
+}
+
+// A lineCounter counts the lines of a log.
+type lineCounter struct{ atomic.Int64 }
+
+func (c *lineCounter) Write(line []byte) (int, error) {
+	c.Add(1)
+	return len(line), nil
+}
+
+// The application's functions may panic as often as strangers like: that does not
+// fill the log.
+func TestPanicsAreLoggedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lineCounter
+		panics, logger := seldom(), slog.New(slog.NewTextHandler(&log, nil))
+		for range 10 {
+			for range 1000 {
+				guard(panics, logger, "Allow", func() { panic("oh no") })
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := log.Load(); n < 10 || n > 15 {
+			t.Errorf("10,000 panics in ten minutes: %d lines", n)
+		}
+	})
+}
+
+// A store that fails for long does not fill the log.
+func TestStoreFailsForLong(t *testing.T) {
+	inNet(t, 2, func(tn *recordsNet) {
+		disk := &fakeStore{fail: errors.New("disk full")}
+		node := tn.add(nil, disk, dhtrpc.Never)
+		var log lineCounter
+		node.rpc.Do(func() { node.records.logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		if err := tn.putAt(tn.nodes[1], node, "value"); !errors.Is(err, dhtrpc.ErrTimeout) {
+			tn.Error("answered although the store failed:", err)
+		}
+		time.Sleep(10 * time.Minute)
+		failed := uint64(0)
+		node.rpc.Do(func() { failed = node.records.failed })
+		if lines := log.Load(); failed < 200 || lines < 3 || lines > 15 {
+			tn.Errorf("%d commits failed, %d lines", failed, lines)
+		}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/warren-dht/warren/dhtrpc"
 	"github.com/warren-dht/warren/udp"
@@ -41,6 +42,7 @@ type Node struct {
 	localAddrs    localAddrs
 	stats         counters
 	links         links
+	panics        *rate.Sometimes           // bounds what is logged of them
 	changed       atomic.Pointer[time.Time] // when the host's network last did; nil: never
 
 	ctx    context.Context // ends with the node
@@ -73,6 +75,7 @@ func New(cfg Config) (*Node, error) {
 		listeners:     map[*Listener]struct{}{},
 		pausing:       semaphore.NewWeighted(1),
 		localAddrs:    localAddrs{turn: semaphore.NewWeighted(1)},
+		panics:        seldom(),
 		gone:          make(chan struct{}),
 	}
 	if cfg.DeferRandomPunch {
@@ -176,14 +179,20 @@ func (n *Node) mayPunch(a netip.AddrPort) bool {
 	return mayReach(self, a)
 }
 
-// guard runs a function of the application's. If it panics that is logged: what
-// a stranger sends must not end the process.
-func (n *Node) guard(what string, f func()) { guard(n.cfg.Logger, what, f) }
+// seldom bounds the log lines about what strangers may be able to cause again and
+// again: a few at first, then one a minute.
+func seldom() *rate.Sometimes { return &rate.Sometimes{First: 3, Interval: time.Minute} }
 
-func guard(logger *slog.Logger, what string, f func()) {
+// guard runs a function of the application's. If it panics that is logged, seldom:
+// what a stranger sends must neither end the process nor fill its log.
+func (n *Node) guard(what string, f func()) { guard(n.panics, n.cfg.Logger, what, f) }
+
+func guard(panics *rate.Sometimes, logger *slog.Logger, what string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			logger.Error("hyperdht: the application's function panicked", "function", what, "panic", p, "stack", string(debug.Stack()))
+			panics.Do(func() {
+				logger.Error("hyperdht: the application's function panicked", "function", what, "panic", p, "stack", string(debug.Stack()))
+			})
 		}
 	}()
 	f()

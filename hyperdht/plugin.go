@@ -104,7 +104,7 @@ func (r *records) servePlugin(req *dhtrpc.Request) {
 		return
 	}
 	counts.Plugin++
-	guard(r.logger, "Plugin.Serve", func() {
+	guard(r.panics, r.logger, "Plugin.Serve", func() {
 		c.plugin.Serve(&PluginRequest{Request: req, Command: m.command, Value: m.value})
 	})
 }

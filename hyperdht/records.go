@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/warren-dht/warren/compact"
 	"github.com/warren-dht/warren/dhtrpc"
 	"github.com/warren-dht/warren/internal/keep"
@@ -39,7 +41,9 @@ type records struct {
 	journal *journal // nil without a store
 	store   Store
 	logger  *slog.Logger
-	wake    chan struct{} // room for one; somebody waits for a commit
+	panics  *rate.Sometimes // bounds what is logged of plugins that panic
+	losses  *rate.Sometimes // and of commits that fail
+	wake    chan struct{}   // room for one; somebody waits for a commit
 
 	commits, failed, busy uint64 // commits made, commits that failed, requests dropped because the journal was full
 }
@@ -63,7 +67,7 @@ func newRecords(limits StoreLimits, store Store, rnd *rand.Rand, logger *slog.Lo
 	}
 	return &records{
 		routes: s.routes, storage: s, plugins: map[string]*PluginClient{},
-		journal: j, store: store, logger: logger, wake: make(chan struct{}, 1),
+		journal: j, store: store, logger: logger, panics: seldom(), losses: seldom(), wake: make(chan struct{}, 1),
 	}, known, nil
 }
 
@@ -192,7 +196,7 @@ func (r *records) commit(ctx context.Context, node *dhtrpc.Node) {
 		if err == nil {
 			return
 		}
-		r.logger.Error("hyperdht: store failed", "changes", len(changes), "error", err)
+		r.losses.Do(func() { r.logger.Error("hyperdht: store failed", "changes", len(changes), "error", err) })
 		select {
 		case <-time.After(commitRetry):
 		case <-ctx.Done():

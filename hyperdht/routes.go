@@ -58,7 +58,7 @@ func newRouteTable(limits keep.Limits, clock *keep.Clock, journal *journal) *rou
 	r := &routeTable{age: limits.Age, clock: clock, journal: journal, local: make(map[Target]localRoute)}
 	r.forwards = keep.NewMap[Target, route, source](limits, func(t Target, _ route, _ keep.Reason) {
 		journal.remove(kindRoute, t[:])
-	}).GroupBy(networkOf)
+	}).GroupBy(storeNetwork)
 	return r
 }
 

@@ -72,9 +72,9 @@ type source [4]byte
 
 func sourceOf(a netip.AddrPort) source { return a.Addr().As4() }
 
-// networkOf is the network that a source's entries are counted under: a /24. An
+// storeNetwork is the network that a source's entries are counted under: a /24. An
 // address that is not public has none, and so no quota.
-func networkOf(s source) (netip.Prefix, bool) { return kad.Subnet(netip.AddrFrom4(s)) }
+func storeNetwork(s source) (netip.Prefix, bool) { return kad.Subnet(netip.AddrFrom4(s)) }
 
 // StoreLimits bound what a storing node keeps for others. In each field zero
 // means the default; negative means no limit.
@@ -181,16 +181,16 @@ func newStorage(limits StoreLimits, journal *journal, rnd *rand.Rand) *storage {
 		routes:  newRouteTable(peers, clock, journal),
 		peers: keep.NewSets[Target, PublicKey, storedRelays, source](peers, func(t Target, k PublicKey, _ storedRelays, _ keep.Reason) {
 			journal.remove(kindPeer, t[:], k[:])
-		}).GroupBy(networkOf),
+		}).GroupBy(storeNetwork),
 		bumps: keep.NewMap[Target, uint64, source](peers, func(t Target, _ uint64, _ keep.Reason) {
 			journal.remove(kindBump, t[:])
-		}).GroupBy(networkOf),
+		}).GroupBy(storeNetwork),
 		refreshes: keep.NewMap[[32]byte, refreshEntry, source](peers, func(b [32]byte, _ refreshEntry, _ keep.Reason) {
 			journal.remove(kindRefresh, b[:])
-		}).GroupBy(networkOf),
+		}).GroupBy(storeNetwork),
 		suspects:   keep.NewMap[source, int, source](keep.Limits{Entries: maxSuspects, Age: suspectAge}, nil),
-		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)).GroupBy(networkOf),
-		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)).GroupBy(networkOf),
+		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)).GroupBy(storeNetwork),
+		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)).GroupBy(storeNetwork),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -32,7 +33,7 @@ type policy struct {
 }
 
 // policy reads the flags.
-func (f *allowFlags) policy() (*policy, error) {
+func (f *allowFlags) policy(a *app) (*policy, error) {
 	if len(f.list) == 0 && f.file == "" {
 		return nil, nil
 	}
@@ -54,6 +55,7 @@ func (f *allowFlags) policy() (*policy, error) {
 		return nil, usage("--allow-file: %w", err)
 	}
 	defer file.Close()
+	a.warnOpen(file, "other users can change who may connect; chmod go-w this file", 0o022)
 	lines := bufio.NewScanner(file)
 	for n := 1; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
@@ -81,8 +83,10 @@ func (p *policy) add(what, s string) error {
 
 var errNotAllowed = errors.New("not among the keys that may connect")
 
-// allow is the policy as a listener asks it; nil lets everybody in.
-func (p *policy) allow() func(context.Context, hyperdht.Incoming) error {
+// allow is the policy as a listener asks it; nil accepts every key. It only decides:
+// that a peer holds its key is proven when Accept returns the connection, so nothing
+// else may happen here. Refusals are logged within a limit.
+func (p *policy) allow(refused *lineLimit) func(context.Context, hyperdht.Incoming) error {
 	if p == nil || p.any {
 		return nil
 	}
@@ -90,8 +94,15 @@ func (p *policy) allow() func(context.Context, hyperdht.Incoming) error {
 		if p.keys[in.RemotePublicKey] {
 			return nil
 		}
+		refused.line(string(in.RemotePublicKey[:]),
+			slog.String("claimedPublicKey", in.RemotePublicKey.String()), slog.String("from", in.Addr.String()))
 		return errNotAllowed
 	}
+}
+
+// refusals is the log of connections that a policy refuses.
+func (a *app) refusals() *lineLimit {
+	return newLineLimit(a.log, slog.LevelInfo, "connection refused: its key is not allowed")
 }
 
 // parsePeers reads public keys of those to connect to.

@@ -40,7 +40,7 @@ reached through are announced with it.`,
 			if err != nil {
 				return err
 			}
-			pair, err := keys.pair()
+			pair, err := keys.pair(a)
 			if err != nil {
 				return err
 			}

@@ -83,10 +83,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 func (a *app) fail(err error, took time.Duration, asJSON bool) {
 	text := strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "\n", "; ")), " ")
 	if asJSON {
-		a.write(a.stderr, jsonLine(struct {
+		a.writeAs(a.stderr, jsonLine(struct {
 			Error string `json:"error"`
 			Ms    millis `json:"ms"`
-		}{text, ms(took)}))
+		}{text, ms(took)}), true)
 		return
 	}
 	a.write(a.stderr, "warren: "+text+"\n")
@@ -129,9 +129,16 @@ func (a *app) print(w io.Writer, v any, format string, args ...any) {
 	a.write(w, line)
 }
 
-// write writes a line. If it is a result that cannot be written, the command
-// ends, as well as it can: nobody listens any more.
-func (a *app) write(w io.Writer, line string) error {
+// write writes a line; everything that is not the data of a connection or a file
+// goes through it. On a terminal the line is escaped: it may hold what strangers
+// sent. If it is a result that cannot be written, the command ends gracefully: its
+// output has no reader.
+func (a *app) write(w io.Writer, line string) error { return a.writeAs(w, line, a.json) }
+
+func (a *app) writeAs(w io.Writer, line string, isJSON bool) error {
+	if isTerminal(w) {
+		line = escape(line, isJSON)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, err := io.WriteString(w, line)

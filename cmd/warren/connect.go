@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -50,7 +51,7 @@ connection to a local TCP port is carried to the peer instead.`,
 			if err != nil {
 				return err
 			}
-			pair, err := keys.pair()
+			pair, err := keys.pair(a)
 			if err != nil {
 				return err
 			}
@@ -155,6 +156,10 @@ func advice(err error) string {
 	return ""
 }
 
+// forwardConns bounds how many local connections are carried at a time. Others wait
+// to be accepted.
+const forwardConns = 1024
+
 // forward carries each connection to a local TCP port to the peer, over a
 // connection of its own.
 func (a *app) forward(ctx context.Context, cfg nodeConfig, key noise.PublicKey, dial hyperdht.DialConfig, from string) error {
@@ -171,17 +176,24 @@ func (a *app) forward(ctx context.Context, cfg nodeConfig, key noise.PublicKey, 
 	at := netip.MustParseAddrPort(tcp.Addr().String())
 	a.nodeEvent("listening", at, "")
 	defer context.AfterFunc(ctx, func() { tcp.Close() })()
+	failed := newLineLimit(a.log, slog.LevelWarn, "connection failed")
+	defer failed.end()
+	carried := make(slots, forwardConns)
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {
+		if err := carried.take(ctx); err != nil {
+			return stoppedWell(ctx, err)
+		}
 		local, err := tcp.Accept()
 		if err != nil {
 			return stoppedWell(ctx, err)
 		}
 		open.Go(func() {
+			defer carried.free()
 			defer local.Close()
 			if err := a.carry(ctx, node, key, dial, local.(*net.TCPConn)); err != nil && ctx.Err() == nil {
-				a.log.Warn("connection failed", "from", local.RemoteAddr(), "error", err)
+				failed.line("", slog.String("from", local.RemoteAddr().String()), slog.Any("error", err))
 			}
 		})
 	}

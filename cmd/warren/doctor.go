@@ -214,13 +214,18 @@ func (p *patient) connection(ctx context.Context) (f finding, err error) {
 	if len(p.cfg.Bootstrap) == 0 {
 		return finding{detail: "not tried without a network"}, nil
 	}
-	l, err := p.node.Listen(ctx, hyperdht.ListenConfig{})
+	cfg := p.cfg
+	pair := hyperdht.GenerateKeyPair()
+	cfg.KeyPair = &pair
+	ours := &policy{keys: map[noise.PublicKey]bool{pair.Public: true}}
+	refused := p.app.refusals()
+	defer refused.end()
+	l, err := p.node.Listen(ctx, hyperdht.ListenConfig{Allow: ours.allow(refused)})
 	if err != nil {
 		return f, fmt.Errorf("nobody takes our announcement: %w", err)
 	}
 	defer l.Close()
 	go echo(l)
-	cfg := p.cfg
 	cfg.Port, cfg.ExactPort, cfg.AnyPort = 0, false, true
 	cfg.Ephemeral, cfg.store, cfg.metrics = dhtrpc.Always, "", metricsConfig{}
 	other, stop, err := p.app.start(cfg)

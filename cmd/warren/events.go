@@ -20,8 +20,13 @@ func (a *app) logEvents(node *hyperdht.Node) <-chan struct{} {
 		return done
 	}
 	events := node.Events(context.Background()) // from now on
+	// What other nodes reply, or do not, decides how often these happen.
+	addresses := newLineLimit(a.log, slog.LevelInfo, dhtrpc.EventNATUpdate.String())
+	networks := newLineLimit(a.log, slog.LevelInfo, dhtrpc.EventNetworkUpdate.String())
 	go func() {
 		defer close(done)
+		defer addresses.end()
+		defer networks.end()
 		for e := range events {
 			level := slog.LevelInfo
 			if e.Kind == dhtrpc.EventNodeAdded || e.Kind == dhtrpc.EventNodeRemoved {
@@ -31,7 +36,14 @@ func (a *app) logEvents(node *hyperdht.Node) <-chan struct{} {
 			if e.Addr.IsValid() {
 				attrs = append(attrs, slog.String("addr", e.Addr.String()))
 			}
-			a.log.LogAttrs(context.Background(), level, e.Kind.String(), attrs...)
+			switch e.Kind {
+			case dhtrpc.EventNATUpdate:
+				addresses.line("", attrs...)
+			case dhtrpc.EventNetworkUpdate:
+				networks.line("", attrs...)
+			default:
+				a.log.LogAttrs(context.Background(), level, e.Kind.String(), attrs...)
+			}
 		}
 	}()
 	return done

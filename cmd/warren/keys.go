@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -22,7 +23,7 @@ func (f *keyFlags) add(cmd *cobra.Command) {
 }
 
 // pair returns the key pair that was chosen, a fresh one if none was.
-func (f *keyFlags) pair() (noise.KeyPair, error) {
+func (f *keyFlags) pair(a *app) (noise.KeyPair, error) {
 	switch {
 	case f.seed != "" && f.file != "":
 		return noise.KeyPair{}, usage("--seed and --key cannot be used together")
@@ -30,17 +31,24 @@ func (f *keyFlags) pair() (noise.KeyPair, error) {
 		seed, err := parseHex32("--seed", f.seed)
 		return noise.KeyPairFromSeed(seed), err
 	case f.file != "":
-		return loadKey(f.file)
+		return a.loadKey(f.file)
 	}
 	return noise.GenerateKeyPair(), nil
 }
 
-// loadKey reads a key file, and makes it if it is missing.
-func loadKey(name string) (noise.KeyPair, error) {
-	b, err := os.ReadFile(name)
+// loadKey reads a key file, and makes it if it is missing. One that others can read
+// or write draws a warning.
+func (a *app) loadKey(name string) (noise.KeyPair, error) {
+	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return createKey(name)
 	}
+	if err != nil {
+		return noise.KeyPair{}, fmt.Errorf("--key: %w", err)
+	}
+	defer f.Close()
+	a.warnOpen(f, "other users can use this key file; chmod 600 it", 0o077)
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		return noise.KeyPair{}, fmt.Errorf("--key: %w", err)
 	}
@@ -49,6 +57,18 @@ func loadKey(name string) (noise.KeyPair, error) {
 		return noise.KeyPair{}, usage("--key: %s does not hold a seed of 64 hex digits", quote(name))
 	}
 	return noise.KeyPairFromSeed(seed), nil
+}
+
+// maxKeyFile is how much of a key file is read: a seed and some white space.
+const maxKeyFile = 4096
+
+// warnOpen warns of a file that has one of the permissions, where files have them:
+// not on Windows, and not of a pipe or a device.
+func (a *app) warnOpen(f *os.File, message string, permissions fs.FileMode) {
+	info, err := f.Stat()
+	if err == nil && hasModes && info.Mode().IsRegular() && info.Mode()&permissions != 0 {
+		a.log.Warn(message, "file", f.Name(), "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+	}
 }
 
 // createKey draws a key pair and writes its seed to a new file.

@@ -8,12 +8,16 @@ import (
 	"net"
 	"os/exec"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/warren-dht/warren/hyperdht"
 	"github.com/warren-dht/warren/noise"
 )
+
+// upstreamTimeout bounds how long listen --to waits for the service to answer.
+const upstreamTimeout = 10 * time.Second
 
 // A service is what listen does with connections. At most one of its ways is
 // set; without any, one connection goes to stdin and stdout.
@@ -27,6 +31,7 @@ func (a *app) listenCommand() *cobra.Command {
 	var flags nodeFlags
 	var keys keyFlags
 	var allow allowFlags
+	var conns connFlags
 	var relays []string
 	var noLAN, noHolepunch bool
 	var s service
@@ -36,7 +41,8 @@ func (a *app) listenCommand() *cobra.Command {
 		Long: `Serve connections to a public key until stopped. With --echo, --exec or --to every
 connection is served; without them one connection gets stdin and stdout.
 
-Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
+Announced keys can be read in the DHT, so --exec and --to demand --allow. A peer is
+served when it has proved that it holds its key, not before.`,
 		Example: `  warren listen --key server.key
   warren listen --key server.key --to 127.0.0.1:22 --allow 6d1...
   warren listen --exec 'tar c .' --allow any`,
@@ -46,7 +52,7 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 			if err := s.check(); err != nil {
 				return err
 			}
-			may, err := allow.policy()
+			may, err := allow.policy(a)
 			if err != nil {
 				return err
 			}
@@ -61,17 +67,27 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 			if err != nil {
 				return err
 			}
-			pair, err := keys.pair()
+			all, peer := listenConns, listenPeerConns
+			if s.command != "" {
+				all, peer = execConns, execPeerConns
+			}
+			if err := conns.settle(cmd, all, peer); err != nil {
+				return err
+			}
+			pair, err := keys.pair(a)
 			if err != nil {
 				return err
 			}
-			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(), RelayThrough: through,
-				HideLocalAddresses: noLAN, NoHolepunch: noHolepunch}, s)
+			refused := a.refusals()
+			defer refused.end()
+			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(refused), RelayThrough: through,
+				HideLocalAddresses: noLAN, NoHolepunch: noHolepunch, MaxConns: conns.all, MaxPeerConns: conns.peer}, s)
 		},
 	}
 	flags.add(cmd)
 	keys.add(cmd)
 	allow.add(cmd)
+	conns.add(cmd, fmt.Sprintf("%d, with --exec %d", listenConns, execConns), fmt.Sprintf("%d, with --exec %d", listenPeerConns, execPeerConns))
 	cmd.Flags().BoolVar(&s.echo, "echo", false, "send back what comes")
 	cmd.Flags().StringVar(&s.command, "exec", "", "run this `command` with the connection as its stdin and stdout")
 	cmd.Flags().StringVar(&s.to, "to", "", "connect to this `HOST:PORT` for each connection")
@@ -129,17 +145,25 @@ func (a *app) listen(ctx context.Context, cfg nodeConfig, lc hyperdht.ListenConf
 		l.Close() // it was for one
 		return a.serveConn(ctx, conn, func() error { return a.stdio(ctx, conn) })
 	}
+	// What serves a connection may outlive it for a moment, as a command that has to
+	// be killed does: such ones are counted here too.
+	serving := make(slots, lc.MaxConns)
 	var open sync.WaitGroup
 	defer open.Wait()
 	defer l.Close()
 	for {
+		err := serving.take(ctx)
+		if err != nil {
+			return stoppedWell(ctx, err)
+		}
 		conn, err := l.AcceptConn(ctx)
 		if err != nil {
 			return stoppedWell(ctx, stopCause(ctx, err))
 		}
 		open.Go(func() {
+			defer serving.free()
 			if err := a.serveConn(ctx, conn, func() error { return a.serve(ctx, conn, s) }); err != nil {
-				a.log.Warn("connection failed", "remotePublicKey", conn.RemotePublicKey(), "error", err)
+				a.log.Debug("connection failed", "remotePublicKey", conn.RemotePublicKey(), "error", err)
 			}
 		})
 	}
@@ -203,9 +227,24 @@ func (a *app) serve(ctx context.Context, conn *hyperdht.Conn, s service) error {
 	case s.command != "":
 		return a.exec(ctx, conn, s.command)
 	}
-	tcp, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.to)
+	tcp, err := dialService(ctx, conn.Done(), s.to, (&net.Dialer{}).DialContext)
 	if err != nil {
 		return finish(ctx, conn, err) // refused, not ended
 	}
 	return finish(ctx, conn, join(conn, tcp.(*net.TCPConn)))
+}
+
+// dialService connects to the service of listen --to. It waits no longer than
+// upstreamTimeout, and not for a peer whose connection has ended.
+func dialService(ctx context.Context, gone <-chan struct{}, to string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	defer cancel()
+	go func() {
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return dial(ctx, "tcp", to)
 }

@@ -61,7 +61,7 @@ func (a *app) mainlinePutCommand() *cobra.Command {
 				return usage("VALUE: more than %d bytes with its length in front", mainline.MaxValue)
 			}
 			if r.mutable {
-				if r.pair, err = keys.pair(); err != nil {
+				if r.pair, err = keys.pair(a); err != nil {
 					return err
 				}
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -43,12 +44,13 @@ func (a *app) serveMetrics(cfg metricsConfig, node *hyperdht.Node) (stop func(),
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := metricsServer(mux)
+	server.ErrorLog = slog.NewLogLogger(a.log.Handler(), slog.LevelDebug) // what clients do wrong
 	a.nodeEvent("metrics", netip.MustParseAddrPort(listener.Addr().String()), "")
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		server.Serve(listener)
+		server.Serve(&newestListener{Listener: listener, max: metricsMaxConns})
 	}()
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"strconv"
@@ -162,6 +163,21 @@ func resolveBootstrap(ctx context.Context, what, s string) (netip.AddrPort, erro
 		s = ip + rest[strings.LastIndexByte(rest, ':'):]
 	}
 	return resolveAddr(ctx, what, s)
+}
+
+// parseSize reads a number of bytes, with K, M, G or T behind it for powers of 1024.
+func parseSize(what, s string) (int64, error) {
+	number, unit := s, int64(1)
+	if n := len(s); n > 0 {
+		if i := strings.IndexByte("KMGT", s[n-1]); i >= 0 {
+			number, unit = s[:n-1], 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64/unit {
+		return 0, usage("%s: %s is not a size, such as 4096, 500K or 2G", what, quote(s))
+	}
+	return n * unit, nil
 }
 
 // addrJSON is an address as JSON shows it.

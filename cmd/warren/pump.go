@@ -108,6 +108,9 @@ func (r *activeReader) Read(p []byte) (int, error) {
 // was read may still be on its way to a slow peer: that is no silence.
 func (r *activeReader) silentSince(step int64) bool { return step%2 == 1 && r.steps.Load() == step }
 
+// killDelay is how long a command may go on after it was asked to end.
+const killDelay = time.Second
+
 // exec runs a command with a connection as its stdin and stdout. The end of its
 // output ends our half.
 func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) error {
@@ -115,7 +118,7 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	together(cmd)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = killDelay
 	cmd.Stderr = lockedWriter{a, a.stderr}
 	cmd.Env = append(os.Environ(), "WARREN_REMOTE_PUBLIC_KEY="+conn.RemotePublicKey().String())
 	stdin, err := cmd.StdinPipe()
@@ -129,6 +132,11 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	defer func() { // after Wait
+		if ctx.Err() != nil {
+			endGroup(cmd)
+		}
+	}()
 	peer := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(stdin, conn)
@@ -149,7 +157,7 @@ func (a *app) exec(ctx context.Context, conn *hyperdht.Conn, command string) err
 	}
 	conn.CloseWrite() // fails if the peer is gone, which is no fault of ours
 	if err := cmd.Wait(); err != nil {
-		a.log.Info("command ended", "command", command, "error", err)
+		a.log.Debug("command ended", "command", command, "error", err)
 	}
 	select {
 	case err = <-peer:

@@ -55,7 +55,7 @@ was last put or asked for.`,
 			if !mutable {
 				return a.putImmutable(cmd.Context(), cfg, value)
 			}
-			pair, err := keys.pair()
+			pair, err := keys.pair(a)
 			if err != nil {
 				return err
 			}

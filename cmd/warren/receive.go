@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,7 +20,7 @@ import (
 
 func (a *app) receiveCommand() *cobra.Command {
 	var flags nodeFlags
-	var output string
+	var output, largest string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "receive KEY",
@@ -39,17 +40,31 @@ the sender says, in the current directory, and appears there when it is complete
 			if err != nil {
 				return err
 			}
-			return a.receive(cmd.Context(), cfg, key, output, force)
+			limit := int64(math.MaxInt64)
+			if largest != "" {
+				if limit, err = parseSize("--max-size", largest); err != nil {
+					return err
+				}
+			}
+			return a.receive(cmd.Context(), cfg, key, incoming{output, force, limit})
 		},
 	}
 	flags.add(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the `file` or folder to write to, or - for stdout")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that exists")
+	cmd.Flags().StringVar(&largest, "max-size", "", "refuse a file of more `bytes` than this; K, M, G and T stand for powers of 1024 (no limit)")
 	return cmd
 }
 
-func (a *app) receive(ctx context.Context, cfg nodeConfig, key [32]byte, output string, force bool) error {
-	a.data = output == "-"
+// incoming says what to do with a file that comes.
+type incoming struct {
+	output string // file or folder; "-" is stdout
+	force  bool   // replace a file that exists
+	limit  int64  // bytes
+}
+
+func (a *app) receive(ctx context.Context, cfg nodeConfig, key [32]byte, want incoming) error {
+	a.data = want.output == "-"
 	sender, receiver := transferKeys(key)
 	cfg.KeyPair = &receiver
 	node, stop, err := a.open(ctx, cfg)
@@ -62,7 +77,7 @@ func (a *app) receive(ctx context.Context, cfg nodeConfig, key [32]byte, output 
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	err = a.receiveFrom(conn, output, force)
+	err = a.receiveFrom(conn, want)
 	if err = finish(ctx, conn, err); err != nil {
 		return fmt.Errorf("receive: %w", stopCause(ctx, err))
 	}
@@ -70,20 +85,23 @@ func (a *app) receive(ctx context.Context, cfg nodeConfig, key [32]byte, output 
 }
 
 // receiveFrom stores the file that comes over a connection, and says so.
-func (a *app) receiveFrom(conn io.ReadWriter, output string, force bool) error {
+func (a *app) receiveFrom(conn io.ReadWriter, want incoming) error {
 	start := time.Now()
 	in := bufio.NewReaderSize(conn, maxChunk)
 	h, err := readHeader(in)
 	if err != nil {
 		return err
 	}
-	out, err := a.openTarget(h, output, force)
+	if h.Size > want.limit {
+		return tooLarge(want.limit)
+	}
+	out, err := a.openTarget(h, want.output, want.force)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
 	bar := a.transfer("receiving", h.Size)
-	size, err := readFile(io.MultiWriter(out, bar), h, in)
+	size, err := readFile(io.MultiWriter(out, bar), h, in, want.limit)
 	bar.Finish()
 	if err != nil {
 		return err

@@ -47,6 +47,10 @@ printed. Nobody else can connect. Ends when the file has arrived.`,
 	return cmd
 }
 
+// maxReceivers is how many connections of receivers are open at a time; all but
+// the first wait.
+const maxReceivers = 4
+
 // A source is what is sent.
 type source struct {
 	io.ReadCloser
@@ -98,7 +102,10 @@ func (a *app) send(ctx context.Context, cfg nodeConfig, file *source) error {
 	}
 	defer stop()
 	may := &policy{keys: map[noise.PublicKey]bool{receiver.Public: true}}
-	l, err := node.Listen(ctx, hyperdht.ListenConfig{KeyPair: &sender, Allow: may.allow()})
+	refused := a.refusals()
+	defer refused.end()
+	l, err := node.Listen(ctx, hyperdht.ListenConfig{KeyPair: &sender, Allow: may.allow(refused),
+		MaxConns: maxReceivers, MaxPeerConns: maxReceivers})
 	if err != nil {
 		return fmt.Errorf("send: %w", stopCause(ctx, err))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"path/filepath"
 	"strings"
 	"unicode"
 
@@ -95,8 +96,13 @@ func readHeader(r *bufio.Reader) (h fileHeader, err error) {
 	return h, errors.New("the sender's header is too long")
 }
 
-// readFile reads the rest of a file and returns its size.
-func readFile(w io.Writer, h fileHeader, r io.Reader) (int64, error) {
+// tooLarge says that a file is larger than --max-size.
+func tooLarge(limit int64) error {
+	return fmt.Errorf("the file has more than %d bytes (--max-size)", limit)
+}
+
+// readFile reads the rest of a file, of at most limit bytes, and returns its size.
+func readFile(w io.Writer, h fileHeader, r io.Reader, limit int64) (int64, error) {
 	var size [4]byte
 	total := int64(0)
 	for {
@@ -107,9 +113,13 @@ func readFile(w io.Writer, h fileHeader, r io.Reader) (int64, error) {
 		if n == 0 {
 			break
 		}
-		if total += n; n > maxChunk || h.Size >= 0 && total > h.Size {
+		if n > maxChunk || h.Size >= 0 && n > h.Size-total {
 			return total, errors.New("the sender sends more than it said")
 		}
+		if n > limit-total {
+			return total, tooLarge(limit)
+		}
+		total += n
 		if _, err := io.CopyN(w, r, n); err != nil {
 			return total, unexpected(err)
 		}
@@ -129,7 +139,8 @@ func unexpected(err error) error {
 }
 
 // safeName makes a file name in the current directory of what a sender says:
-// no folders, no hidden files, nothing unprintable.
+// no folders, no hidden files, nothing unprintable, nothing that a command takes for
+// an option, no device.
 func safeName(name string) (string, error) {
 	name = path.Base(strings.ReplaceAll(name, `\`, "/"))
 	name = strings.Map(func(r rune) rune {
@@ -139,7 +150,10 @@ func safeName(name string) (string, error) {
 		return r
 	}, name)
 	name = strings.TrimLeft(name, ".")
-	if name == "" || name == "/" || len(name) > 255 {
+	if strings.HasPrefix(name, "-") {
+		name = "_" + name[1:]
+	}
+	if name == "" || name == "/" || len(name) > 255 || !filepath.IsLocal(name) {
 		return "", errors.New("the sender's file name is of no use; choose one with --output")
 	}
 	return name, nil

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,7 +114,7 @@ func TestTransferFormat(t *testing.T) {
 			return h, "", err
 		}
 		var out strings.Builder
-		_, err = readFile(&out, h, r)
+		_, err = readFile(&out, h, r, math.MaxInt64)
 		return h, out.String(), err
 	}
 	if h, got, err := read(whole); err != nil || h.Name != "name" || got != content {

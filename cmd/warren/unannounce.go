@@ -30,7 +30,7 @@ func (a *app) unannounceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pair, err := keys.pair()
+			pair, err := keys.pair(a)
 			if err != nil {
 				return err
 			}
