@@ -27,7 +27,7 @@ func (a *app) listenCommand() *cobra.Command {
 	var flags nodeFlags
 	var keys keyFlags
 	var allow allowFlags
-	var relays []string
+	var relays, allowedRelays []string
 	var noLAN, noHolepunch bool
 	var s service
 	cmd := &cobra.Command{
@@ -61,11 +61,15 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 			if err != nil {
 				return err
 			}
+			relay, err := allowRelay(allowedRelays, may)
+			if err != nil {
+				return err
+			}
 			pair, err := keys.pair()
 			if err != nil {
 				return err
 			}
-			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(), RelayThrough: through,
+			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(), RelayThrough: through, AllowRelay: relay,
 				HideLocalAddresses: noLAN, NoHolepunch: noHolepunch}, s)
 		},
 	}
@@ -78,6 +82,7 @@ Announced keys can be read in the DHT, so --exec and --to demand --allow.`,
 	cmd.Flags().BoolVar(&noLAN, "no-lan", false, "do not tell peers our addresses on the local network")
 	cmd.Flags().BoolVar(&noHolepunch, "no-holepunch", false, "never punch holes: peers come directly, over the local network or through a relay")
 	cmd.Flags().StringSliceVar(&relays, "relay-through", nil, "blind relays that peers may begin with, `KEY`,...")
+	cmd.Flags().StringSliceVar(&allowedRelays, "allow-relay", nil, "blind relays that clients may name: `KEY`,... or any (default: any of clients that --allow lists by key, else none)")
 	return cmd
 }
 
