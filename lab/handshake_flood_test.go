@@ -2,6 +2,7 @@ package lab
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -70,15 +71,13 @@ func forged(i int) netip.AddrPort {
 // floodable starts a server that a host which sends to it unasked can reach.
 func (w *world) floodable(open bool) (*hyperdht.Node, *echo) {
 	w.t.Helper()
-	cfg := hyperdht.Config{Firewalled: isFalse()}
+	h := houses[0]
 	if !open {
-		cfg.Firewalled = isTrue()
+		h = houses[2] // lets everybody in
 	}
-	n := w.join(w.Internet.Host(), cfg)
+	n := w.join(h.host(w.Internet), h.cfg)
 	return n, w.serve(n, hyperdht.ListenConfig{})
 }
-
-func isTrue() *bool { b := true; return &b }
 
 // seenAt is where the relays see a server, and its relays.
 func (w *world) seenAt(server *hyperdht.Node, l *echo) (self netip.AddrPort, relays []*hyperdht.Node) {
@@ -127,7 +126,7 @@ func (w *world) flood(server *hyperdht.Node, l *echo, rate int, send func(h *han
 			}
 			go send(pool[i%len(pool)], i)
 			sent.Add(1)
-			time.Sleep(time.Second / time.Duration(rate))
+			time.Sleep(time.Duration(rand.ExpFloat64() * float64(time.Second) / float64(rate)))
 		}
 	}()
 	time.Sleep(time.Second)
