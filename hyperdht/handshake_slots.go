@@ -14,7 +14,7 @@ import (
 // the rate of a flood. The clients that find no slot repeat their message; since
 // they do so at fixed intervals the times differ, or slots would be free in
 // bursts that one client misses each time.
-const handshakeGrace = 200 * time.Millisecond
+const handshakeGrace = 160 * time.Millisecond
 
 // handshakeSlots bounds the incoming handshakes in progress on a node, over all
 // its listeners. Safe for concurrent use.
