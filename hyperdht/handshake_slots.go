@@ -1,6 +1,7 @@
 package hyperdht
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -8,12 +9,14 @@ import (
 	"github.com/warren-dht/warren/kad"
 )
 
-// handshakeGrace is how long a handshake keeps its slot although another client
-// wants it: a client that is answered meanwhile, and takes its next step, keeps
-// the slot for good. With as many slots it bounds how many handshakes are begun
-// in a second, and so the key exchanges, whatever the rate of a flood. The
-// clients that find no slot repeat their message.
-const handshakeGrace = 300 * time.Millisecond
+// handshakeGrace is how long at least a handshake keeps its slot although another
+// client wants it, and at most twice that: a client that is answered meanwhile,
+// and takes its next step, keeps the slot for good. With as many slots it bounds
+// how many handshakes are begun in a second, and so the key exchanges, whatever
+// the rate of a flood. The clients that find no slot repeat their message; since
+// they do so at fixed intervals the times differ, or slots would be free in
+// bursts that one client misses each time.
+const handshakeGrace = 160 * time.Millisecond
 
 // handshakeSlots bounds the incoming handshakes in progress on a node, over all
 // its listeners. Safe for concurrent use.
@@ -76,7 +79,8 @@ type slot struct {
 	source  *tally    // of the owner's source
 	client  *tally    // of the owner
 	since   time.Time // it was taken, or the handshake was answered
-	stepped bool      // the client has shown that it got our answer
+	grace   time.Duration
+	stepped bool // the client has shown that it got our answer
 }
 
 // A tally is how many slots somebody holds; nil is none.
@@ -133,7 +137,7 @@ func (s *handshakeSlots) take(now time.Time, h *serverHandshake, o slotOwner) (d
 		s.leaving[displaced] = struct{}{}
 	}
 	sl := &slot{
-		owner: o, h: h, at: len(s.all), since: now,
+		owner: o, h: h, at: len(s.all), since: now, grace: handshakeGrace + rand.N(handshakeGrace),
 		source: count(s.bySource, o.source), client: count(s.byClient, o),
 	}
 	s.used[h] = sl
@@ -177,7 +181,7 @@ func (sl *slot) ofClient() int { return sl.client.n }
 
 // idle reports whether the client has taken no next step, and has had the time.
 func (sl *slot) idle(now time.Time) bool {
-	return !sl.stepped && now.Sub(sl.since) >= handshakeGrace
+	return !sl.stepped && now.Sub(sl.since) >= sl.grace
 }
 
 // most is the most that somebody among them holds.

@@ -87,7 +87,7 @@ func TestNewcomerDisplacesTheOldest(t *testing.T) {
 			if _, _, ok := s.take(owner(4)); ok {
 				t.Error("a slot was taken from one that had no time for a step")
 			}
-			s.now = s.now.Add(handshakeGrace)
+			s.now = s.now.Add(2 * handshakeGrace)
 			s.stepped(all[0])
 			s.answered(s.now, all[1])
 			if _, d, ok := s.take(owner(5)); !ok || d != all[2] {
@@ -99,12 +99,12 @@ func TestNewcomerDisplacesTheOldest(t *testing.T) {
 			if _, _, ok := s.take(owner(7)); ok {
 				t.Error("one that was answered just now had to give way")
 			}
-			s.now = s.now.Add(handshakeGrace)
+			s.now = s.now.Add(2 * handshakeGrace)
 			if _, d, ok := s.take(owner(8)); !ok || d != all[1] {
 				t.Error("one that was answered, and no more, keeps its slot")
 			}
 			for c := 9; c < 100; c++ {
-				s.now = s.now.Add(handshakeGrace)
+				s.now = s.now.Add(2 * handshakeGrace)
 				if _, d, _ := s.take(owner(c)); d == all[0] {
 					t.Fatal("one with a step had to give way to one without")
 				}
@@ -157,7 +157,7 @@ func TestDisplacedHandshakesCount(t *testing.T) {
 	s := newSlotsTest(t, 8, 8)
 	var leaving []*serverHandshake
 	for c := range 1000 {
-		s.now = s.now.Add(handshakeGrace)
+		s.now = s.now.Add(2 * handshakeGrace)
 		if d, _ := s.handshakeSlots.take(s.now, new(serverHandshake), through(1, c)); d != nil {
 			leaving = append(leaving, d)
 		}

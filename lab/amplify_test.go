@@ -57,9 +57,16 @@ func (tap *wiretap) HandleBatch(_ udp.Conn, batch []udp.Datagram) []udp.Datagram
 	return nil
 }
 
-// request sends a request of dht-rpc with a target and a value
-// (docs/spec/dht-rpc.md §2).
+// request sends a request.
 func (tap *wiretap) request(to netip.AddrPort, command byte, key hyperdht.PublicKey, value []byte) {
+	b := request(to, command, key, value)
+	tap.sent = len(b)
+	tap.conn.WriteBatch([]udp.Datagram{{Payload: b, Peer: to}})
+}
+
+// request is a request of dht-rpc with a target and a value of less than 253 bytes
+// (docs/spec/dht-rpc.md §2).
+func request(to netip.AddrPort, command byte, key hyperdht.PublicKey, value []byte) []byte {
 	target := hyperdht.TargetOf(key)
 	at := to.Addr().As4()
 	b := []byte{0x03, 8 | 16, 7, 0} // version, flags: target and value, transaction
@@ -67,7 +74,5 @@ func (tap *wiretap) request(to netip.AddrPort, command byte, key hyperdht.Public
 	b = append(b, byte(to.Port()), byte(to.Port()>>8), command)
 	b = append(b, target[:]...)
 	b = append(b, byte(len(value)))
-	b = append(b, value...)
-	tap.sent = len(b)
-	tap.conn.WriteBatch([]udp.Datagram{{Payload: b, Peer: to}})
+	return append(b, value...)
 }

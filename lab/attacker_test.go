@@ -79,6 +79,13 @@ type handshake struct {
 // ourselves: 0 unknown, 1 open.
 func (a *attacker) shake(key hyperdht.PublicKey, firewall uint64) *handshake {
 	a.t.Helper()
+	return a.shakeThrough(key, firewall, hyperdht.PublicKey{})
+}
+
+// shakeThrough is shake for a client that names a blind relay, unless that is
+// zero.
+func (a *attacker) shakeThrough(key hyperdht.PublicKey, firewall uint64, relay hyperdht.PublicKey) *handshake {
+	a.t.Helper()
 	prologue := sodium.Namespace("hyperswarm/dht", peerHandshake)
 	state, err := noise.Initialize(noise.Config{
 		Pattern: noise.IK, Initiator: true, Prologue: prologue[:], Static: hyperdht.GenerateKeyPair(), RemoteStatic: key,
@@ -88,8 +95,12 @@ func (a *attacker) shake(key hyperdht.PublicKey, firewall uint64) *handshake {
 	}
 	var id [4]byte
 	rand.Read(id[:])
+	flags := uint64(8 | 16) // udx, secretStream
+	if !relay.IsZero() {
+		flags |= 32
+	}
 	p := compact.AppendUint(nil, 1) // version
-	p = compact.AppendUint(p, 8|16) // udx, secretStream
+	p = compact.AppendUint(p, flags)
 	p = compact.AppendUint(p, 0)    // error
 	p = compact.AppendUint(p, firewall)
 	p = compact.AppendUint(p, 1) // udx version, features, id, seq
@@ -97,6 +108,12 @@ func (a *attacker) shake(key hyperdht.PublicKey, firewall uint64) *handshake {
 	p = compact.AppendUint(p, uint64(id[0])|uint64(id[1])<<8|uint64(id[2])<<16|uint64(id[3])<<24)
 	p = compact.AppendUint(p, 0)
 	p = compact.AppendUint(p, 1) // secretStream version
+	if !relay.IsZero() {
+		p = compact.AppendUint(p, 1) // version and flags
+		p = compact.AppendUint(p, 0)
+		p = append(p, relay[:]...)
+		p = append(p, make([]byte, 32)...) // a token
+	}
 	h := &handshake{key: key, state: state}
 	if h.first, err = h.state.WriteMessage(nil, p); err != nil {
 		a.t.Fatal(err)

@@ -55,7 +55,10 @@ func newWarrenPeer(ctx context.Context, h *Host, boot string, place Class) (*war
 }
 
 func (p *warrenPeer) listen(ctx context.Context, cond conditions) (key hyperdht.PublicKey, err error) {
-	p.listener, err = p.node.Listen(ctx, hyperdht.ListenConfig{RelayThrough: cond.serverRelay})
+	p.listener, err = p.node.Listen(ctx, hyperdht.ListenConfig{
+		RelayThrough: cond.serverRelay,
+		AllowRelay:   func(hyperdht.Incoming) bool { return true },
+	})
 	if err != nil {
 		return key, err
 	}

@@ -477,6 +477,16 @@ func TestRelay(t *testing.T) {
 	if hidden.event("connection", &connection); connection.Path != "relayed" || connection.HandshakeHash != open.HandshakeHash {
 		t.Errorf("%+v, %+v", connection, open)
 	}
+	// A relay that only the client names is used if it is allowed.
+	for _, c := range []struct{ allow, path string }{{"any", "relayed"}, {relay.PublicKey, "relayed"}, {keyHex, ""}} {
+		server := n.start(append([]string{"listen", "--echo", "--allow-relay", c.allow}, shut...)...)
+		server.event("listening", &listening)
+		o := n.run(append([]string{"connect", listening.PublicKey, "--json", "--relay-through", relay.PublicKey}, shut...)...)
+		if got := strings.Contains(o.stderr+o.stdout, `"path":"relayed"`); got != (c.path != "") {
+			t.Errorf("--allow-relay %s: %+v", c.allow, o)
+		}
+		server.stop()
+	}
 	alone := n.start("listen", "--echo", "--firewalled=true", "--no-lan")
 	alone.event("listening", &listening)
 	if o := n.run(append([]string{"connect", listening.PublicKey}, shut...)...); o.status != 1 || strings.Count(o.stderr, "\n") != 1 ||

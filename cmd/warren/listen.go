@@ -32,7 +32,7 @@ func (a *app) listenCommand() *cobra.Command {
 	var keys keyFlags
 	var allow allowFlags
 	var conns connFlags
-	var relays []string
+	var relays, allowedRelays []string
 	var noLAN, noHolepunch bool
 	var s service
 	cmd := &cobra.Command{
@@ -67,6 +67,10 @@ served when it has proved that it holds its key, not before.`,
 			if err != nil {
 				return err
 			}
+			relay, err := allowRelay(allowedRelays, may)
+			if err != nil {
+				return err
+			}
 			all, peer := listenConns, listenPeerConns
 			if s.command != "" {
 				all, peer = execConns, execPeerConns
@@ -80,7 +84,7 @@ served when it has proved that it holds its key, not before.`,
 			}
 			refused := a.refusals()
 			defer refused.end()
-			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(refused), RelayThrough: through,
+			return a.listen(cmd.Context(), cfg, hyperdht.ListenConfig{KeyPair: &pair, Allow: may.allow(refused), RelayThrough: through, AllowRelay: relay,
 				HideLocalAddresses: noLAN, NoHolepunch: noHolepunch, MaxConns: conns.all, MaxPeerConns: conns.peer}, s)
 		},
 	}
@@ -94,6 +98,7 @@ served when it has proved that it holds its key, not before.`,
 	cmd.Flags().BoolVar(&noLAN, "no-lan", false, "do not tell peers our addresses on the local network")
 	cmd.Flags().BoolVar(&noHolepunch, "no-holepunch", false, "never punch holes: peers come directly, over the local network or through a relay")
 	cmd.Flags().StringSliceVar(&relays, "relay-through", nil, "blind relays that peers may begin with, `KEY`,...")
+	cmd.Flags().StringSliceVar(&allowedRelays, "allow-relay", nil, "blind relays that clients may name: `KEY`,... or any (default: any of clients that --allow lists by key, else none)")
 	return cmd
 }
 

@@ -66,6 +66,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--allow", []string{"listen", "--echo", "--allow", "him"}},
 		{"--allow-file", []string{"listen", "--echo", "--allow-file", "/no/such/file"}},
 		{"--to", []string{"listen", "--to", "x", "--allow", "any"}},
+		{"--allow-relay", []string{"listen", "--echo", "--allow-relay", "xyz"}},
 		{"TOPIC", []string{"announce", "chess"}},
 		{"--key", []string{"unannounce", hex32}},
 		{"TOPIC", []string{"lookup", "chess"}},
