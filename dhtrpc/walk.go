@@ -188,7 +188,7 @@ func (q *Query) offerTable(want int) {
 // moreSeeds falls back on the routing table if the nodes given to start from
 // led nowhere, on more of it if one network has more than its share among the
 // closest, on bootstrap nodes that were not waited for if nobody has answered, and
-// on silent nodes if nobody else has. It reports whether there is something to
+// on silent nodes if hardly anybody else has. It reports whether there is something to
 // fall back on. The lock is held.
 func (q *Query) moreSeeds() bool {
 	if q.hurried && q.lookup.Answers == 0 {
@@ -205,7 +205,7 @@ func (q *Query) moreSeeds() bool {
 			return true
 		}
 	}
-	if len(q.lookup.Closest()) > 0 || len(q.leftOut) == 0 {
+	if len(q.lookup.Closest()) >= K/4 || len(q.leftOut) == 0 {
 		return false
 	}
 	for _, n := range q.leftOut { // it may have been us

@@ -59,6 +59,14 @@ func TestSilentNodes(t *testing.T) {
 				left, _ := evil.inTables()
 				after := w.survey(client, evil, 10)
 				fresh := w.survey(w.join(w.Internet.Host(), hyperdht.Config{}), evil, 10)
+				for _, s := range []survey{after, fresh} {
+					if s.median() > 2*calm.median() || s.durations[len(s.durations)-1] > 2*time.Second {
+						t.Errorf("look-ups: %v", s)
+					}
+				}
+				if left > all/20 {
+					t.Errorf("%d of %d silent nodes are still in the tables", left, all)
+				}
 				t.Logf("%d in the tables, %d in one, half a minute later %d\nbefore: %v\nafter: %v\nfresh: %v", all, most, left, calm, after, fresh)
 			})
 		})
