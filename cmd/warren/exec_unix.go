@@ -16,17 +16,24 @@ func together(cmd *exec.Cmd) {
 }
 
 // endGroup sees to it that nothing is left of a command that was cancelled and
-// waited for: what still ignores the SIGTERM after killDelay is killed.
+// waited for: what still ignores the SIGTERM after killDelay is killed. It waits as
+// long again for what is killed to be gone.
 func endGroup(cmd *exec.Cmd) {
 	group := -cmd.Process.Pid
-	for range int(killDelay / killPoll) {
-		if syscall.Kill(group, 0) == syscall.ESRCH {
-			return
-		}
-		time.Sleep(killPoll)
+	if !groupEnds(group) {
+		syscall.Kill(group, syscall.SIGKILL)
+		groupEnds(group)
 	}
-	syscall.Kill(group, syscall.SIGKILL)
 }
 
-// killPoll is how often endGroup looks.
-const killPoll = 20 * time.Millisecond
+// groupEnds waits until a process group is empty, at most killDelay.
+func groupEnds(group int) bool {
+	const poll = 20 * time.Millisecond
+	for range int(killDelay / poll) {
+		if syscall.Kill(group, 0) == syscall.ESRCH {
+			return true
+		}
+		time.Sleep(poll)
+	}
+	return false
+}
