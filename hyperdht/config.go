@@ -91,8 +91,9 @@ type Config struct {
 	// DeferRandomPunch makes the node wait that long after its start, too.
 	DeferRandomPunch bool
 	// MaxHandshakes bounds the incoming connections that are being made, over
-	// all listeners; 256. MaxSourceHandshakes bounds those that come from one
-	// public address or through one relay; 64.
+	// all listeners. Zero means 256. Beyond it a quarter as many may still be at
+	// work that had to give way to others. MaxSourceHandshakes bounds those that
+	// come directly from one public /24 or through one relay. Zero means 64.
 	MaxHandshakes, MaxSourceHandshakes int
 
 	// MaxSockets bounds the extra sockets that the node has open: those of hole

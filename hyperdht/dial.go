@@ -27,7 +27,8 @@ type DialConfig struct {
 	// documentation calls them nodes, its code relayAddresses.)
 	Nodes []netip.AddrPort
 	// RelayThrough lists blind relays; one is picked at random. The connection
-	// may start through it while a direct path is being looked for.
+	// may start through it while a direct path is being looked for. The peer has
+	// to agree (ListenConfig.AllowRelay), unless it names relays itself.
 	RelayThrough []PublicKey
 	// KeepAlive is how long the connection may be silent before an empty message
 	// keeps it alive; 0 is the node's setting, negative is never.

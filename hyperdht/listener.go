@@ -103,7 +103,8 @@ type Incoming struct {
 	// says he can be reached.
 	Class     nat.Class
 	Addresses []netip.AddrPort
-	// RelayThrough is the blind relay that he names, zero if none.
+	// RelayThrough is the blind relay that he names, zero if none. Whether it is
+	// used is for [ListenConfig].AllowRelay to say.
 	RelayThrough PublicKey
 }
 

@@ -7,33 +7,37 @@ import "net/netip"
 // round.
 const maxPunchNonces = 64
 
-// A punchMemory holds the newest punch messages of a handshake, by their nonces,
-// and where each came from. The payload of a message is sealed, but whoever has
-// seen it pass can send it again, from an address that he forges. The zero value
-// is ready.
+// A punchMemory holds the newest punch messages of a handshake, by their nonces.
+// The payload of a message is sealed, but whoever has seen it pass can send it
+// again, from an address that he forges. The zero value is ready.
 type punchMemory struct {
-	ring [][nonceSize]byte
-	next int
-	from map[[nonceSize]byte]netip.AddrPort
+	ring  [][nonceSize]byte
+	next  int
+	known map[[nonceSize]byte]*punchNote
 }
 
-// note remembers a message. Fresh reports whether it is new; one that is not is a
-// repetition if it comes from the same address, and may be answered again, else
-// a replay.
-func (m *punchMemory) note(nonce [nonceSize]byte, from netip.AddrPort) (fresh, replay bool) {
-	if was, known := m.from[nonce]; known {
-		return false, was != from
+// A punchNote is about one message.
+type punchNote struct {
+	from     netip.AddrPort // where a relay has seen it come from
+	answered bool
+}
+
+// note remembers a message. One that is known is returned as it was noted.
+func (m *punchMemory) note(nonce [nonceSize]byte, from netip.AddrPort) (n *punchNote, fresh bool) {
+	if n = m.known[nonce]; n != nil {
+		return n, false
 	}
-	if m.from == nil {
-		m.from = map[[nonceSize]byte]netip.AddrPort{}
+	if m.known == nil {
+		m.known = map[[nonceSize]byte]*punchNote{}
 	}
 	if len(m.ring) < maxPunchNonces {
 		m.ring = append(m.ring, nonce)
 	} else {
-		delete(m.from, m.ring[m.next])
+		delete(m.known, m.ring[m.next])
 		m.ring[m.next] = nonce
 		m.next = (m.next + 1) % maxPunchNonces
 	}
-	m.from[nonce] = from
-	return true, false
+	n = &punchNote{from: from}
+	m.known[nonce] = n
+	return n, true
 }

@@ -31,10 +31,13 @@ func (l *Listener) holepunch(req *dhtrpc.Request, m holepunchMessage) {
 	if !ok {
 		return
 	}
-	fresh, replay := h.seen.note([nonceSize]byte(m.payload), m.peer)
-	if replay {
+	note, fresh := h.seen.note([nonceSize]byte(m.payload), m.peer)
+	switch {
+	case note.from != m.peer:
 		l.node.stats.replays.Add(1)
 		return
+	case !fresh && !note.answered:
+		return // the answer is on its way
 	}
 	h.step()
 	h.messages++
@@ -52,6 +55,7 @@ func (l *Listener) holepunch(req *dhtrpc.Request, m holepunchMessage) {
 			pending.Relay(pending.From, back.append(nil), opts...)
 		}
 		h.mu.Lock()
+		note.answered = true
 		h.messages--
 		h.mu.Unlock()
 	})

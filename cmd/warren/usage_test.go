@@ -192,7 +192,7 @@ func TestCompletion(t *testing.T) {
 		{"receive ", ":4\n"},
 		{"listen --key ", ":0\n"},
 		{"listen --seed ", ":4\n"},
-		{"listen --allow-", "--allow-file\ta `file` with the keys of who may connect, one a line, # begins a comment\n:4\n"},
+		{"listen --allow-f", "--allow-file\ta `file` with the keys of who may connect, one a line, # begins a comment\n:4\n"},
 		{"node --log-level ", "debug\ninfo\nwarn\nerror\n:4\n"},
 		{"node --ephemeral=", "auto\ntrue\nfalse\n:4\n"},
 		{"mainline node --state ", ":0\n"},
