@@ -66,7 +66,7 @@ func (l *Listener) admit(req *dhtrpc.Request, m handshakeMessage) (displaced *se
 		}
 		return nil
 	}
-	if l.replays.has(now, key) {
+	if n.records.storage.replayed(now, key) {
 		n.stats.replays.Add(1)
 		return nil
 	}

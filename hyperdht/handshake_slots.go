@@ -265,36 +265,3 @@ func (s *handshakeSlots) len() int {
 	defer s.mu.Unlock()
 	return len(s.used) + len(s.leaving)
 }
-
-// A replayFilter remembers first messages that led to a connection, for longer
-// than the deduplication does: IK's first message has no freshness, and a copy
-// sent later would pass for a new connection (spec §15). The oldest are
-// forgotten first. Not safe for concurrent use.
-type replayFilter struct {
-	at    map[[32]byte]time.Time
-	order [][32]byte
-}
-
-const (
-	maxReplays = 8192
-	replayTime = 10 * time.Minute
-)
-
-func (f *replayFilter) note(now time.Time, key [32]byte) {
-	if f.at == nil {
-		f.at = map[[32]byte]time.Time{}
-	}
-	for len(f.order) > 0 && (len(f.order) >= maxReplays || now.Sub(f.at[f.order[0]]) > replayTime) {
-		delete(f.at, f.order[0])
-		f.order = f.order[1:]
-	}
-	if _, known := f.at[key]; !known {
-		f.at[key] = now
-		f.order = append(f.order, key)
-	}
-}
-
-func (f *replayFilter) has(now time.Time, key [32]byte) bool {
-	at, ok := f.at[key]
-	return ok && now.Sub(at) <= replayTime
-}

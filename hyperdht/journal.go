@@ -32,6 +32,7 @@ const (
 	kindRefresh   = "hyperdht.refresh"   // block -> source | self (1) | topic | public key | relays
 	kindMutable   = "hyperdht.mutable"   // target -> source | mutable record
 	kindImmutable = "hyperdht.immutable" // target -> source | value
+	kindReplay    = "hyperdht.replay"    // hash of a first message -> source
 	kindNodes     = "hyperdht.nodes"     // nothing -> addresses
 
 	kindPrefix = "hyperdht."
@@ -163,6 +164,8 @@ func (s *storage) restore(c *keep.Change) bool {
 	}
 	key = Target(c.Key)
 	switch c.Kind {
+	case kindReplay:
+		s.firstMessages.Put(c.Stamp, key, struct{}{}, readSource())
 	case kindRoute:
 		var way route
 		copy(way.relay[:], r.Fixed(len(way.relay)))

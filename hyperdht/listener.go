@@ -135,9 +135,8 @@ type Listener struct {
 	handshakes map[[32]byte]*serverHandshake // by the hash of the first message
 	recent     []*serverHandshake            // those that have ended, oldest first
 	slots      []*serverHandshake            // by handle
-	replays    replayFilter
-	escorts    int // connections for the sake of their path
-	conns      int // open, or being made
+	escorts    int                           // connections for the sake of their path
+	conns      int                           // open, or being made
 	peerConns  map[PublicKey]int
 }
 

@@ -56,6 +56,7 @@ type serverHandshake struct {
 	first  firstMessage
 
 	forget   *time.Timer // runs when it has ended; guarded by l.mu
+	opened   bool        // the first message was; run's
 	pathOnly bool        // the client wants nothing but a path; run's
 
 	stepped atomic.Bool // the client has shown that it got the answer
@@ -167,12 +168,12 @@ func (h *serverHandshake) run() {
 	c, err := h.connect()
 	h.give(nil, nil) // if nothing was
 	l.node.slots.free(h)
+	if h.opened && context.Cause(h.ctx) != errDisplaced { // a displaced client repeats it
+		l.node.rpc.Do(func() { l.node.records.storage.noteFirstMessage(time.Now(), h.key, h.first.client) })
+	}
 	if err != nil {
 		l.node.cfg.Logger.Debug("hyperdht: incoming connection failed", "from", h.first.client, "err", err)
 	} else {
-		l.mu.Lock()
-		l.replays.note(time.Now(), h.key)
-		l.mu.Unlock()
 		if h.pathOnly {
 			l.escort(c)
 		} else {
@@ -230,6 +231,7 @@ func (h *serverHandshake) connect() (*Conn, error) {
 		n.stats.badHandshakes.Add(1)
 		return nil, err
 	}
+	h.opened = true
 	remote, err := parseNoisePayload(plain)
 	if err != nil {
 		n.stats.badHandshakes.Add(1)

@@ -158,10 +158,12 @@ type storage struct {
 	refreshes  *keep.Map[[32]byte, refreshEntry, source]
 	mutables   *keep.Map[Target, []byte, source] // the value of a mutable get's reply
 	immutables *keep.Map[Target, []byte, source]
-	journal    *journal                       // nil: in memory only
-	suspects   *keep.Map[source, int, source] // signatures that did not verify, lately
-	counts     StorageCounts
-	records    []peerRecord // scratch of a lookup
+	// firstMessages are those of handshakes with our own listeners; replays.go.
+	firstMessages *keep.Map[[32]byte, struct{}, source]
+	journal       *journal                       // nil: in memory only
+	suspects      *keep.Map[source, int, source] // signatures that did not verify, lately
+	counts        StorageCounts
+	records       []peerRecord // scratch of a lookup
 }
 
 // newStorage returns an empty storage. The journal, which may be nil, notes all
@@ -188,6 +190,9 @@ func newStorage(limits StoreLimits, journal *journal, rnd *rand.Rand) *storage {
 		refreshes: keep.NewMap[[32]byte, refreshEntry, source](peers, func(b [32]byte, _ refreshEntry, _ keep.Reason) {
 			journal.remove(kindRefresh, b[:])
 		}).GroupBy(storeNetwork),
+		firstMessages: keep.NewMap[[32]byte, struct{}, source](keep.Limits{Entries: maxFirstMessages, Age: firstMessageAge}, func(k [32]byte, _ struct{}, _ keep.Reason) {
+			journal.remove(kindReplay, k[:])
+		}),
 		suspects:   keep.NewMap[source, int, source](keep.Limits{Entries: maxSuspects, Age: suspectAge}, nil),
 		mutables:   keep.NewMap[Target, []byte, source](records, forget(kindMutable)).GroupBy(storeNetwork),
 		immutables: keep.NewMap[Target, []byte, source](records, forget(kindImmutable)).GroupBy(storeNetwork),
@@ -205,6 +210,7 @@ func (s *storage) expireAt(now time.Time) {
 	s.mutables.Expire(now)
 	s.immutables.Expire(now)
 	s.suspects.Expire(now)
+	s.firstMessages.Expire(now)
 }
 
 // An answer is what becomes of a request.

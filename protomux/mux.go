@@ -28,7 +28,9 @@ import (
 	"time"
 )
 
-// MaxFrame is the largest frame, what a message of a secret stream holds.
+// MaxFrame is the largest frame that can be sent, in bytes: what a message of a
+// secret stream holds. A peer may accept less: peers of this project accept 1 MiB
+// unless their application asks for more.
 const MaxFrame = 1<<24 - 1 - 17
 
 // Limits of this implementation.

@@ -105,7 +105,7 @@ func (w *world) connect(m *machine, source netip.Addr) *peer {
 	r := noise.Result{Tx: i.Rx, Rx: i.Tx, Hash: i.Hash, PublicKey: i.RemotePublicKey, RemotePublicKey: i.PublicKey}
 	x, y := w.join(m, w.relay)
 	near, err1 := secretstream.New(x, i, secretstream.Config{})
-	far, err2 := secretstream.New(y, r, secretstream.Config{})
+	far, err2 := secretstream.New(y, r, secretstream.Config{MaxMessage: MaxMessage})
 	if err := errors.Join(err1, err2); err != nil {
 		w.t.Fatal(err)
 	}

@@ -141,6 +141,13 @@ func TestNoStall(t *testing.T) {
 	})
 }
 
+// claimed is what the frames of all streams claim, and how many claim or wait.
+func claimed() (size, count int) {
+	frames.mu.Lock()
+	defer frames.mu.Unlock()
+	return frames.used, len(frames.claims) + len(frames.waiting)
+}
+
 // held is what streams hold in buffers. Their readers all wait.
 func held(list []*victim) (n int) {
 	for _, v := range list {
@@ -181,8 +188,8 @@ func TestEndlessFrames(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			synctest.Wait()
 			most = max(most, held(list))
-			if frames.used > frames.max {
-				t.Fatalf("%d bytes are claimed", frames.used)
+			if n, _ := claimed(); n > frames.max {
+				t.Fatalf("%d bytes are claimed", n)
 			}
 		}
 		t.Logf("%d bytes at most; all ended after %v", most, time.Since(began))
@@ -197,8 +204,9 @@ func TestEndlessFrames(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if frames.used != 0 || len(frames.claims)+len(frames.waiting) != 0 || held(list) != 0 {
-			t.Errorf("%d bytes are claimed by %d, %d wait, %d held", frames.used, len(frames.claims), len(frames.waiting), held(list))
+		synctest.Wait()
+		if size, count := claimed(); size+count+held(list) != 0 {
+			t.Errorf("%d bytes are claimed, %d claim or wait, %d bytes are held", size, count, held(list))
 		}
 	})
 }
@@ -255,8 +263,8 @@ func TestFramesTakeTurns(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * time.Minute) // the rest ends
-		if frames.used != 0 {
-			t.Errorf("%d bytes are claimed", frames.used)
+		if size, count := claimed(); size+count != 0 {
+			t.Errorf("%d bytes are claimed, %d claim or wait", size, count)
 		}
 	})
 }
@@ -291,8 +299,8 @@ func TestTurnEnds(t *testing.T) {
 		if m, err := v.ReadMessage(); err != nil || !bytes.Equal(m, make([]byte, 500_000)) {
 			t.Errorf("%d bytes, %v", len(m), err)
 		}
-		if frames.used != 0 || len(frames.waiting) != 0 {
-			t.Errorf("%d bytes are claimed, %d wait", frames.used, len(frames.waiting))
+		if size, count := claimed(); size+count != 0 {
+			t.Errorf("%d bytes are claimed, %d claim or wait", size, count)
 		}
 		v.raw.end(io.EOF)
 		v.Close()
