@@ -38,6 +38,12 @@ func newVictim(t *testing.T, waits bool, cfg Config) *victim {
 	return v
 }
 
+func (s *script) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
 // frame returns a frame of the peer's with a message of n bytes.
 func (v *victim) frame(t *testing.T, n int) []byte {
 	if err := v.peer.WriteMessage(make([]byte, n)); err != nil {
@@ -71,12 +77,11 @@ func TestStalledFrame(t *testing.T) {
 					began := time.Now()
 					go func() {
 						v.raw.put(wire[:c.first])
-						wire = wire[c.first:]
-						for c.pause > 0 && len(wire) > 0 {
+						for rest := wire[c.first:]; c.pause > 0 && len(rest) > 0 && !v.raw.isClosed(); {
 							time.Sleep(c.pause)
-							n := min(c.step, len(wire))
-							v.raw.put(wire[:n])
-							wire = wire[n:]
+							n := min(c.step, len(rest))
+							v.raw.put(rest[:n])
+							rest = rest[n:]
 						}
 					}()
 					m, err := v.ReadMessage()
@@ -86,10 +91,9 @@ func TestStalledFrame(t *testing.T) {
 						if err != nil || len(m) != size {
 							t.Errorf("%d bytes, %v, after %v", len(m), err, took)
 						}
-						wire = nil
 					case !errors.Is(err, ErrStalled) || took < c.min || took > c.max:
 						t.Errorf("%v after %v", err, took)
-					case v.raw.destroy == nil && !v.raw.closed:
+					case !v.raw.isClosed():
 						t.Error("the raw stream is not ended")
 					default:
 						if v.in.buf != nil {
@@ -100,7 +104,6 @@ func TestStalledFrame(t *testing.T) {
 						}
 					}
 					v.Close()
-					wire = nil
 					time.Sleep(time.Hour) // lets all timers and the peer end
 				})
 			})
@@ -141,6 +144,11 @@ func TestNoStall(t *testing.T) {
 	})
 }
 
+// junk is a frame as large as that of a message of n bytes.
+func junk(n int) []byte {
+	return append(appendPrefix(nil, n+17), make([]byte, n+17)...)
+}
+
 // claimed is what the frames of all streams claim, and how many claim or wait.
 func claimed() (size, count int) {
 	frames.mu.Lock()
@@ -164,10 +172,10 @@ func TestEndlessFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams = 40
 		var list []*victim
+		wire := junk(DefaultMaxMessage)
 		errs := make(chan error, streams)
 		for range streams {
 			v := newVictim(t, true, Config{})
-			wire := v.frame(t, DefaultMaxMessage)
 			list = append(list, v)
 			go func() {
 				for rest := wire[:len(wire)-1]; len(rest) > 0; {
@@ -217,7 +225,7 @@ func TestFramesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 10 { // trickle
 			v := newVictim(t, true, Config{})
-			wire := v.frame(t, DefaultMaxMessage)
+			wire := junk(DefaultMaxMessage)
 			stop := make(chan struct{})
 			go func() {
 				for v.raw.put(wire[:100]); ; {
