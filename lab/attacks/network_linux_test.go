@@ -146,10 +146,14 @@ func echo(c *hyperdht.Conn, within time.Duration) (time.Duration, error) {
 
 // honest makes a number of clients one after the other, each from an address of
 // its own, that connect to an echoing server. It returns the times of those that
-// succeeded, in order of size.
+// succeeded, in order of size. It gives up after 45 s.
 func (w *network) honest(round, n int, key hyperdht.PublicKey, within time.Duration) (took []time.Duration, last error) {
+	end := time.Now().Add(45 * time.Second)
 	for i := range n {
 		begun := time.Now()
+		if begun.After(end) {
+			break
+		}
 		client, err := w.tryJoin(fmt.Sprintf("7.%d.%d.1", round, i), nil)
 		if err == nil {
 			var c *hyperdht.Conn

@@ -188,6 +188,18 @@ func (s *server) resetPeak() int64 {
 	return now
 }
 
+// settledPeak waits until the peak has not risen for a second, and returns it.
+func (s *server) settledPeak(limit time.Duration) (peak int64) {
+	for end := time.Now().Add(limit); ; {
+		_, now := s.memory()
+		if now <= peak+1<<20 || time.Now().After(end) {
+			return max(now, peak)
+		}
+		peak = now
+		time.Sleep(time.Second)
+	}
+}
+
 // metric reads a value from the metrics of a process that was started with
 // --metrics metricsAt; ok is false if it does not answer or has no such metric.
 func (s *server) metric(name string) (v float64, ok bool) {
@@ -208,6 +220,15 @@ func (s *server) metric(name string) (v float64, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// heap is the memory in bytes that the process's objects take, garbage included.
+func (s *server) heap() int64 {
+	v, ok := s.metric("go_memstats_heap_inuse_bytes")
+	if !ok {
+		s.t.Error("the server's metrics do not answer")
+	}
+	return int64(v)
 }
 
 // MB is a number of bytes for people.

@@ -1,0 +1,76 @@
+package attacks
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/warren-dht/warren/hyperdht"
+)
+
+// Frames whose end never comes cost a server little, whatever length they
+// announce. A frame is a length of three bytes and as many bytes
+// (docs/spec/secret-stream.md §6).
+func TestEndlessFrames(t *testing.T) {
+	need(t)
+	const (
+		conns = 40
+		most  = 16 << 20
+	)
+	w := newNetwork(t, 8, nil)
+	for _, c := range []struct {
+		name string
+		args []string
+		size int
+	}{
+		{"relay, 16 MB", []string{"relay"}, 1<<24 - 1},
+		{"listen, 16 MB", []string{"listen", "--echo"}, 1<<24 - 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := start(t, "listening", append(c.args, "--firewalled=false", "--bootstrap", w.boot[0])...)
+			client := w.join("8.0.0.1", open)
+			var open []*hyperdht.Conn
+			for range conns {
+				if conn, err := dial(t, client, s.key, 5*time.Second); err == nil {
+					open = append(open, conn)
+					defer conn.Close()
+				}
+			}
+			if len(open) == 0 {
+				t.Fatal("no connection was accepted")
+			}
+			before := s.resetPeak()
+			var sent, refused atomic.Int64
+			parallelBy(8, len(open), func(i int) {
+				raw := open[i].NetConn()
+				raw.SetWriteDeadline(time.Now().Add(10 * time.Second))
+				n, err := raw.Write([]byte{byte(c.size), byte(c.size >> 8), byte(c.size >> 16)})
+				sent.Add(int64(n))
+				block := make([]byte, 64<<10)
+				for left := c.size - 1; left > 0 && err == nil; left -= n { // one byte is missing
+					n, err = raw.Write(block[:min(left, len(block))])
+					sent.Add(int64(n))
+				}
+				if err != nil {
+					refused.Add(1)
+				}
+			})
+			peak := s.settledPeak(5 * time.Second)
+			result(t, peak-before <= most, "endless frames, "+c.name, "+16 MiB", "+%s for %s on %d connections, %d ended",
+				MB(peak-before), MB(sent.Load()), len(open), refused.Load())
+			w.serves(t, s)
+		})
+	}
+}
+
+// serves checks that the server still accepts connections.
+func (w *network) serves(t *testing.T, s *server) {
+	t.Helper()
+	client := w.join("7.0.3.1", nil)
+	c, err := dial(t, client, s.key, 8*time.Second)
+	if err != nil {
+		t.Errorf("an honest dial after the attack: %v", err)
+		return
+	}
+	c.Close()
+}
