@@ -25,6 +25,9 @@ func TestEndlessFrames(t *testing.T) {
 	}{
 		{"relay, 16 MB", []string{"relay"}, 1<<24 - 1},
 		{"listen, 16 MB", []string{"listen", "--echo"}, 1<<24 - 1},
+		// The largest that are allowed by default, of a message and 17 bytes.
+		{"relay, 64 KiB", []string{"relay"}, 64<<10 + 17},
+		{"listen, 1 MiB", []string{"listen", "--echo"}, 1<<20 + 17},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := start(t, "listening", append(c.args, "--firewalled=false", "--bootstrap", w.boot[0])...)

@@ -1,0 +1,45 @@
+package attacks
+
+import (
+	"testing"
+	"time"
+)
+
+// Nodes that enter the routing tables and fall silent slow down look-ups for
+// seconds, not for minutes.
+func TestNodesFallSilent(t *testing.T) {
+	need(t)
+	const (
+		ports = 200
+		// The goal is 50 ms; a busy machine may take longer without any attack.
+		// A look-up that waits for one silent node takes a second.
+		quick = 500 * time.Millisecond
+		limit = 30 * time.Second
+	)
+	w := newNetwork(t, 40, nil)
+	client := w.join("6.0.0.1", nil)
+	before := find(t, client, 10)
+	s := newSybils(t, ports)
+	s.enter(w, 2)
+	find(t, client, 10) // its table knows them, too
+	in, all := s.inTables(w)
+	s.silent.Store(true)
+	begun := time.Now()
+	var after lookups
+	recovered := time.Duration(-1)
+	for time.Since(begun) < limit+10*time.Second {
+		after = find(t, client, 5)
+		if median(after.took) < quick {
+			recovered = time.Since(begun)
+			break
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	after = find(t, client, 10)
+	left, _ := s.inTables(w)
+	result(t, recovered >= 0 && recovered <= limit && median(after.took) < quick, "200 nodes fall silent: look-ups", "quick again within 30 s",
+		"p50 below %v after %v (-1ns: never), then p50 %v (%v undisturbed); %d of %d entries were silent, %d are left",
+		quick, recovered.Round(100*time.Millisecond), median(after.took), median(before.took), in, all, left)
+	fresh := find(t, w.join("6.7.0.1", nil), 10)
+	result(t, median(fresh.took) < quick, "200 nodes fall silent: look-ups of a fresh client", "quick", "p50 %v", median(fresh.took))
+}
