@@ -3,7 +3,6 @@ package attacks
 import (
 	"encoding/binary"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,37 +13,21 @@ import (
 // A storer puts and gets immutable records at one node, from an address of its
 // own.
 type storer struct {
-	*socket
+	*requester
 	to     netip.AddrPort
 	token  *[32]byte
-	mu     sync.Mutex
-	waits  map[uint16]chan reply
-	stored atomic.Int64 // replies to puts without an error
-	next   uint16
+	stored atomic.Int64 // replies to puts without an error that nobody waits for
 }
 
 func newStorer(t *testing.T, host string, to netip.AddrPort) *storer {
 	t.Helper()
-	s := &storer{to: to, waits: map[uint16]chan reply{}}
-	s.socket = bind(t, host+":4000", func(b []byte, _ netip.AddrPort) {
-		m, ok := parseReply(b)
-		if !ok {
-			return
-		}
-		s.mu.Lock()
-		c := s.waits[m.tid]
-		s.mu.Unlock()
-		switch {
-		case c != nil:
-			select {
-			case c <- m:
-			default:
-			}
-		case m.code == 0:
+	s := &storer{to: to}
+	s.requester = newRequester(t, host+":4000", func(m reply) {
+		if m.code == 0 {
 			s.stored.Add(1)
 		}
 	})
-	m, ok := s.ask(request{command: immutableGet, target: &[32]byte{1}})
+	m, ok := s.ask(request{to: to, command: immutableGet, target: &[32]byte{1}})
 	if !ok || m.token == nil {
 		t.Fatalf("%s got no token", host)
 	}
@@ -52,29 +35,10 @@ func newStorer(t *testing.T, host string, to netip.AddrPort) *storer {
 	return s
 }
 
-// ask sends a request up to five times and waits for the reply. One goroutine may
-// ask at a time.
-func (s *storer) ask(r request) (m reply, ok bool) {
-	answer := make(chan reply, 1)
-	s.mu.Lock()
-	s.next++
-	r.tid, r.to = s.next, s.to
-	s.waits[r.tid] = answer
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.waits, r.tid)
-		s.mu.Unlock()
-	}()
-	for range 5 {
-		s.send(s.to, r.bytes())
-		select {
-		case m := <-answer:
-			return m, true
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
-	return m, false
+// put stores a record and reports whether the node took it.
+func (s *storer) put(value []byte, target [32]byte) bool {
+	m, ok := s.ask(request{to: s.to, command: immutablePut, token: s.token, target: &target, value: value})
+	return ok && m.code == 0
 }
 
 // record is the n-th record of a source, and its target.
@@ -104,8 +68,8 @@ func TestFillingAStore(t *testing.T) {
 		honest[i] = newStorer(t, netip.AddrFrom4([4]byte{7, 5, byte(i), 1}).String(), s.addr)
 		for n := range each {
 			value, target := record(i, n, size)
-			if m, ok := honest[i].ask(request{command: immutablePut, token: honest[i].token, target: &target, value: value}); !ok || m.code != 0 {
-				t.Fatalf("an honest record: %+v, %v", m, ok)
+			if !honest[i].put(value, target) {
+				t.Fatal("an honest record is not stored")
 			}
 		}
 	}
@@ -120,7 +84,7 @@ func TestFillingAStore(t *testing.T) {
 	begun := time.Now()
 	every(10_000, records/10_000*time.Second, nil, func(n int) {
 		value, target := record(1000, n, size)
-		r := request{tid: 1<<15 | uint16(n), to: s.addr, command: immutablePut, token: attacker.token, target: &target, value: value}
+		r := request{tid: unasked | uint16(n), to: s.addr, command: immutablePut, token: attacker.token, target: &target, value: value}
 		attacker.send(s.addr, r.bytes())
 	})
 	took := time.Since(begun)
@@ -135,7 +99,7 @@ func TestFillingAStore(t *testing.T) {
 	parallelBy(owners, owners, func(i int) {
 		for n := range each {
 			_, target := record(i, n, size)
-			m, ok := honest[i].ask(request{command: immutableGet, token: honest[i].token, target: &target})
+			m, ok := honest[i].ask(request{to: s.addr, command: immutableGet, token: honest[i].token, target: &target})
 			if !ok || len(m.value) != size {
 				lost.Add(1)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -196,3 +197,65 @@ const (
 	immutablePut  = 8
 	immutableGet  = 9
 )
+
+// unasked is set in the transaction ids of requests that nobody waits for.
+const unasked = 1 << 15
+
+// A requester sends DHT requests and waits for the replies. One goroutine may ask
+// at a time.
+type requester struct {
+	*socket
+	mu    sync.Mutex
+	waits map[uint16]chan reply
+	next  uint16
+}
+
+// newRequester opens a requester at an address. Other, if not nil, is called for
+// replies that nobody waits for.
+func newRequester(t *testing.T, at string, other func(reply)) *requester {
+	t.Helper()
+	r := &requester{waits: map[uint16]chan reply{}}
+	r.socket = bind(t, at, func(b []byte, _ netip.AddrPort) {
+		m, ok := parseReply(b)
+		if !ok {
+			return
+		}
+		r.mu.Lock()
+		c := r.waits[m.tid]
+		r.mu.Unlock()
+		switch {
+		case c != nil:
+			select {
+			case c <- m:
+			default:
+			}
+		case other != nil && m.tid&unasked != 0:
+			other(m)
+		}
+	})
+	return r
+}
+
+// ask sends a request up to five times and waits for the reply.
+func (r *requester) ask(m request) (answer reply, ok bool) {
+	c := make(chan reply, 1)
+	r.mu.Lock()
+	r.next = (r.next + 1) &^ unasked
+	m.tid = r.next
+	r.waits[m.tid] = c
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.waits, m.tid)
+		r.mu.Unlock()
+	}()
+	for range 5 {
+		r.send(m.to, m.bytes())
+		select {
+		case answer := <-c:
+			return answer, true
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return answer, false
+}

@@ -35,11 +35,17 @@ func TestNodesFallSilent(t *testing.T) {
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
-	after = find(t, client, 10)
 	left, _ := s.inTables(w)
-	result(t, recovered >= 0 && recovered <= limit && median(after.took) < quick, "200 nodes fall silent: look-ups", "quick again within 30 s",
-		"p50 below %v after %v (-1ns: never), then p50 %v (%v undisturbed); %d of %d entries were silent, %d are left",
+	const what = "200 nodes fall silent"
+	if recovered < 0 {
+		result(t, false, what+": look-ups", "quick again within 30 s", "p50 still %v after %v (%v undisturbed); %d of %d entries were silent, %d are left",
+			median(after.took), time.Since(begun).Round(time.Second), median(before.took), in, all, left)
+		return
+	}
+	after = find(t, client, 10)
+	result(t, recovered <= limit && median(after.took) < quick, what+": look-ups", "quick again within 30 s",
+		"p50 below %v after %v, then %v (%v undisturbed); %d of %d entries were silent, %d are left",
 		quick, recovered.Round(100*time.Millisecond), median(after.took), median(before.took), in, all, left)
 	fresh := find(t, w.join("6.7.0.1", nil), 10)
-	result(t, median(fresh.took) < quick, "200 nodes fall silent: look-ups of a fresh client", "quick", "p50 %v", median(fresh.took))
+	result(t, median(fresh.took) < quick, what+": look-ups of a fresh client", "quick", "p50 %v", median(fresh.took))
 }
