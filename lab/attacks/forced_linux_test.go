@@ -58,15 +58,16 @@ func TestForcedDials(t *testing.T) {
 			})
 			time.Sleep(2 * time.Second)
 			mu.Lock()
-			defer mu.Unlock()
 			dialed := 0
 			for _, asked := range strangers {
 				if asked {
 					dialed++
 				}
 			}
+			asked, named := requests, len(strangers)
+			mu.Unlock()
 			result(t, dialed == 0, "handshakes that name a relay, firewalled="+firewalled, "0 dials", "%d dials for %d handshakes, %d DHT requests",
-				dialed, len(strangers), requests)
+				dialed, named, asked)
 			w.serves(t, s)
 		})
 	}
