@@ -195,3 +195,41 @@ func TestHijackOfAnIdleConnection(t *testing.T) {
 		})
 	}
 }
+
+// A client that has not proved its key yet, and that changes its address with each
+// packet, draws no more than three times its bytes to any of them.
+func TestFloodBeforeTheProof(t *testing.T) {
+	need(t)
+	w := newNetwork(t, 8, nil)
+	s := start(t, "listening", "listen", "--exec", "exec cat /dev/zero", "--allow", "any", "--firewalled=false", "--bootstrap", w.boot[0])
+	attacker := newRequester(t, "8.9.0.1:4000", nil)
+	victims := []*socket{bind(t, "9.8.0.1:7001", nil), bind(t, "9.8.0.1:7002", nil), bind(t, "9.8.0.1:7003", nil)}
+	target := [32]byte(hyperdht.TargetOf(s.key))
+	answered := 0
+	for i := range 5 {
+		h := shake(t, s.key, hyperdht.GenerateKeyPair(), clientHello{open: i%2 == 0, features: 2 | 4})
+		m, ok := attacker.ask(request{to: s.addr, command: peerHandshake, target: &target, value: handshakeValue(h.first)})
+		if !ok {
+			continue
+		}
+		hello, ok := h.finish(noiseOf(m.value))
+		if !ok {
+			continue
+		}
+		answered++
+		every(100, 2*time.Second, nil, func(i int) {
+			victims[i%len(victims)].send(s.addr, packet{id: hello.stream}.bytes())
+		})
+	}
+	if answered == 0 {
+		t.Fatal("the server answers no handshake")
+	}
+	time.Sleep(300 * time.Millisecond)
+	var in, out int64
+	for _, v := range victims {
+		in += v.bytesIn.Load()
+		out += v.out.Load()
+	}
+	result(t, in <= maxFactor*out, "flood: a client that has not proved its key changes its address", "3 times",
+		"%d bytes to the victim for %d from there: %.2f times", in, out, float64(in)/float64(out))
+}
