@@ -51,7 +51,7 @@ func TestFloodOfAVictim(t *testing.T) {
 	need(t)
 	w := newNetwork(t, 8, nil)
 	s := start(t, "listening", "listen", "--exec", "exec cat /dev/zero", "--allow", "any", "--firewalled=false", "--bootstrap", w.boot[0])
-	long := 4 * time.Second
+	long := 3 * time.Second
 	if *full {
 		long = 10 * time.Second
 	}
