@@ -3,6 +3,7 @@
 # make cross        check and link for the systems that warren supports
 # make interop      the conversations with the real peers (node, npm)
 # make natlab       the NAT laboratory, twenty runs a pair (root, nftables); writes docs/nat.md
+# make attacks      attack programs at full scale (root), a table: attack, figure, bound
 # make fuzz         a short round of every fuzz target (WARREN_FUZZTIME=10s each)
 # make vuln         known vulnerabilities, where the database can be reached
 # make bench        the benchmarks of every package
@@ -13,7 +14,7 @@
 GO ?= go
 RUN := $(GO) run ./internal/testsum
 
-.PHONY: build test lint unit cross interop natlab fuzz vuln bench bench-peers
+.PHONY: build test lint unit cross interop natlab attacks fuzz vuln bench bench-peers
 
 build:
 	$(GO) build -o bin/ ./cmd/warren
@@ -28,6 +29,11 @@ lint unit cross interop fuzz:
 # in natlab/outcomes.jsonl, so that parts add up; remove it to begin anew.
 natlab:
 	$(GO) test -count=1 -timeout=0 -v $(NATLAB_ARGS) ./natlab -args -runs 20 -keep outcomes.jsonl -write ../docs/nat.md
+
+# Of ten minutes or so; ATTACKS_ARGS="-run Eclipse" for a part. make test runs
+# them at a smaller scale.
+attacks:
+	$(GO) test -count=1 -timeout=0 -v $(ATTACKS_ARGS) ./lab/attacks -args -full
 
 vuln:
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...

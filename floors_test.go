@@ -39,7 +39,7 @@ const floors = `
 	5 store hyperdhttest
 
 	# 6: people.
-	6 cmd examples lab natlab
+	6 cmd examples lab lab/attacks natlab
 
 	# Tools of this repository, which nothing imports but tests.
 	tool internal/vectors internal/testsum internal/perturb

@@ -6,7 +6,7 @@
 //
 // A stage that fails does not keep the others from running. What cannot run on
 // this machine (the race detector without a C compiler, the live peers without
-// node, the laboratory without root) is skipped and named at the end, and so is
+// node, the laboratory and the attacks without root) is skipped and named at the end, and so is
 // every test that skips itself; with WARREN_TEST_ALL=1 a skip is a failure. The
 // last line is "N passed, N failed, N skipped": tests without subtests, and one
 // for each check of the other stages. The exit status is 0 only if nothing
@@ -37,6 +37,7 @@ var stages = []stage{
 	{"cross", cross},
 	{"modules", modules},
 	{"laboratory", laboratory},
+	{"attacks", attacks},
 }
 
 // extra stages run only when they are named.

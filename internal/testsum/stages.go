@@ -13,14 +13,17 @@ import (
 // testTimeout is for one package; the longest takes a minute or two.
 const testTimeout = "-timeout=10m"
 
-// unit runs the tests of the main module, but for the laboratory.
+// unit runs the tests of the main module, except those that have a stage of their
+// own.
 func unit(r *repo, t *tally) {
 	list, err := r.command("go", "list", "-e", "./...").output()
 	if err != nil {
 		t.check("go list ./...", errors.New(list))
 		return
 	}
-	packages := slices.DeleteFunc(strings.Fields(list), func(p string) bool { return strings.HasSuffix(p, "/natlab") })
+	packages := slices.DeleteFunc(strings.Fields(list), func(p string) bool {
+		return strings.HasSuffix(p, "/natlab") || strings.HasSuffix(p, "/lab/attacks")
+	})
 	c := r.command("go", "test", "-vet=off", testTimeout)
 	reason := noRace(r)
 	if reason != "" {
@@ -116,21 +119,32 @@ func laboratory(r *repo, t *tally) {
 	if _, err := os.Stat(dir); err != nil {
 		return
 	}
-	if reason := noLaboratory(r); reason != "" {
+	if reason := noNamespaces(r, "ip", "nft", "unshare"); reason != "" {
 		t.skip("the NAT laboratory", reason)
 		return
 	}
 	goTest(t, command{dir: dir, args: []string{"go", "test", "-vet=off", "-count=1", testTimeout, "./..."}})
 }
 
-func noLaboratory(r *repo) string {
+// attacks runs attack programs against real processes in a network namespace.
+func attacks(r *repo, t *tally) {
+	if reason := noNamespaces(r, "ip", "unshare"); reason != "" {
+		t.skip("the attacks", reason)
+		return
+	}
+	goTest(t, r.command("go", "test", "-vet=off", "-count=1", testTimeout, "./lab/attacks"))
+}
+
+// noNamespaces says why network namespaces cannot be made, or which of the
+// programs that are needed in them is missing.
+func noNamespaces(r *repo, programs ...string) string {
 	if runtime.GOOS != "linux" {
 		return "it needs Linux"
 	}
 	if os.Geteuid() != 0 {
 		return "not root"
 	}
-	for _, program := range []string{"ip", "nft", "unshare"} {
+	for _, program := range programs {
 		if !has(program) {
 			return program + " is not installed"
 		}
