@@ -212,8 +212,8 @@ func (l *link) tick() {
 const defaultRTT = 200 * time.Millisecond
 
 // What may be sent to an address that was not shown to be the peer's, beyond
-// three times what came from there. To a client, which may be anybody, that is
-// less than three times its handshake. A server has answered our handshake; what
+// three times what came from there. To where a client's handshake came from that
+// is less than three times the handshake's size. A server has answered our handshake; what
 // we send it in the first round trip is a congestion window.
 const (
 	clientLimit = 300
@@ -226,6 +226,8 @@ func (l *link) apply(s pathStep) {
 	switch {
 	case s.validated:
 		l.raw.LimitPath(0)
+	case s.take && l.rtt == 0 && s.unasked:
+		l.raw.LimitPath(1) // nothing but three times what comes
 	case s.take && l.rtt == 0:
 		l.raw.LimitPath(clientLimit)
 	case s.take:

@@ -106,6 +106,7 @@ const (
 type pathStep struct {
 	process    bool // the packet may be processed
 	take       bool // current is another path now
+	unasked    bool // take: where a packet came from, not a candidate of ours
 	validated  bool // current needs no limit any more
 	upgraded   bool // it left the relay
 	fellBack   bool // it went back to the relay
@@ -136,6 +137,7 @@ const (
 // offer takes a candidate. take means that it is the current path now; process,
 // that it was so before or is now.
 func (p *pathCore) offer(now time.Time, c candidate, how offer, seen sighting) (s pathStep) {
+	defer func() { s.unasked = s.take && how != offered }()
 	switch {
 	case c.conn != nil && c.socketPath == p.relay:
 		return pathStep{process: true}

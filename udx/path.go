@@ -213,6 +213,9 @@ func (s *Stream) Knock(conn udp.Conn, remoteID uint32, remote netip.AddrPort, me
 	}
 	h := s.core.header(fl)
 	h.streamID = remoteID
+	if s.paths.current == (path{conn, remote}) {
+		s.core.credit -= headerSize + len(message)
+	}
 	s.mu.Unlock()
 	_, err = conn.WriteBatch([]udp.Datagram{{Payload: append(h.Append(nil), message...), Peer: remote}})
 	return err
