@@ -184,13 +184,13 @@ func (c *core) full(newcomer Contact) {
 // that was heard from in the present one: a defect. docs/spec/dht-rpc.md §6.5.)
 func (c *core) checkNode(n *kad.Node[ID, entry], lenient bool) {
 	n.Data.pinged = c.tick
-	before := c.stats.Requests.Responses
+	since := c.now.Add(-lately)
 	err := c.check(n.Addr, func(r *Reply, err error) {
 		c.checks--
 		if r != nil && r.FromID != nil || err != nil && err != ErrTimeout {
 			return
 		}
-		us := c.stats.Requests.Responses == before // nobody has answered meanwhile
+		us := !c.answeredAt.After(since) // nobody answers
 		if c.table.Get(n.ID) == n && !(us && lenient) {
 			if c.removeNode(n.ID); !us {
 				c.suspectMore(n.Addr)

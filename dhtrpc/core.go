@@ -70,10 +70,11 @@ type core struct {
 	timing  *estimator // nil: fixed timeouts
 	secrets *token.Secrets
 
-	unproven *bucket.Table[netip.Prefix] // bytes beyond freeFactor; nil: no limit
-	silent   *keep.Map[netip.AddrPort, silence, struct{}]
-	suspects map[netip.AddrPort]bool // pinged since they were late
-	gone     int                     // nodes that have left the table since the last tick, for being silent
+	unproven   *bucket.Table[netip.Prefix] // bytes beyond freeFactor; nil: no limit
+	silent     *keep.Map[netip.AddrPort, silence, struct{}]
+	suspects   map[netip.AddrPort]bool // pinged since they were late
+	answeredAt time.Time               // the last response
+	gone       int                     // nodes that have left the table since the last tick, for being silent
 
 	checks  int // liveness checks of down hints under way
 	swaps   int // repings of full buckets under way

@@ -125,7 +125,7 @@ func (c *core) pingSome() {
 // many that have died at once, one is soon met, and that leads to the others. If
 // nobody answers, nobody leaves.
 func (c *core) pingRandom() {
-	n := 1
+	n := tickPings / 2
 	if !c.ephemeral {
 		n = tickPings
 	}

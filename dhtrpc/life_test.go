@@ -33,7 +33,7 @@ func (tc *testCore) pinged(answer bool) (n int) {
 
 // Every 40 seconds the nodes that were heard from longest ago are checked, the
 // fewer the more is under way or the more recent they are
-// (docs/spec/dht-rpc.md §6.6); in between one in five seconds, four by a persistent
+// (docs/spec/dht-rpc.md §6.6); in between two in five seconds, four by a persistent
 // node, if little is under way.
 func TestPingRounds(t *testing.T) {
 	for _, tc := range []struct {
@@ -45,10 +45,10 @@ func TestPingRounds(t *testing.T) {
 		least      int // in the seven ticks between
 		most       int
 	}{
-		{"idle", 100, 0, false, 5, 5, 7},
+		{"idle", 100, 0, false, 5, 9, 14},
 		{"persistent", 100, 0, true, 5, 20, 28},
 		{"busy", 100, 3, false, 3, 0, 0},
-		{"recent", 5, 0, false, 2, 5, 7},
+		{"recent", 5, 0, false, 2, 9, 14},
 	} {
 		c := newTestCore(t, Config{})
 		c.c.ephemeral = !tc.persistent

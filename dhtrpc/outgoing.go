@@ -232,6 +232,7 @@ func (c *core) answered(conn udp.Conn, from netip.AddrPort, m *reply) {
 		}
 	}
 	c.stats.Requests.Responses++
+	c.answeredAt = c.now
 	if c.silent.Len() > 0 {
 		c.silent.Delete(from)
 	}

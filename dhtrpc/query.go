@@ -66,7 +66,7 @@ type Query struct {
 	streaming bool          // there is a reader
 	leftOut   []Contact     // since they are silent
 	widened   bool          // farther nodes of the table were offered
-	before    int           // responses that the node had before
+	began     time.Time
 	fromTable bool          // the routing table's nodes were offered
 	hurried   bool          // bootstrap nodes may have been left out since their names took long
 	wake      chan struct{} // room for one; something changed for the procedure

@@ -14,8 +14,9 @@ import (
 const (
 	maxSilent  = 4096 // addresses that are remembered
 	silentAge  = 5 * time.Minute
-	maxSuspect = 32 // pings under way to find out
-	moreChecks = 8  // made when one has failed
+	maxSuspect = 32              // pings under way to find out
+	moreChecks = 8               // made when one has failed
+	lately     = 2 * time.Second // somebody has answered: we are not cut off
 )
 
 // A silence is what is known of an address that did not answer.
@@ -29,9 +30,8 @@ func newSilent() *keep.Map[netip.AddrPort, silence, struct{}] {
 
 // suspect pings a node that was late. If it does not answer, it leaves the table,
 // those who named it are told, and others are checked; unless nobody has answered
-// since there were so many responses, when the node was asked first: then it may
-// be us.
-func (c *core) suspect(n Contact, namedBy []netip.AddrPort, before int) {
+// since a time, when the node was asked first: then it may be us.
+func (c *core) suspect(n Contact, namedBy []netip.AddrPort, since time.Time) {
 	if s, _, known := c.silent.Get(c.now, n.Addr); known && s.sure || c.suspects[n.Addr] || c.suspended {
 		return
 	}
@@ -53,7 +53,7 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort, before int) {
 			return // answers are noted where all are
 		}
 		c.unproved++ // whoever names dead nodes can cause that
-		if c.stats.Requests.Responses == before {
+		if !c.answeredAt.After(since) {
 			return // nobody answers: it is us
 		}
 		c.silent.Put(c.now, n.Addr, silence{sure: true}, struct{}{})
@@ -81,17 +81,17 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort, before int) {
 // those of its network, and some others.
 func (c *core) suspectMore(gone netip.AddrPort) {
 	c.gone++
-	now := c.stats.Requests.Responses
+	since := c.now.Add(-lately)
 	if subnet, limited := kad.Subnet(gone.Addr()); limited {
 		for n := range c.table.All() {
 			if subnet.Contains(n.Addr.Addr()) && n.Data.pinged != c.tick {
-				c.suspect(n.Contact, nil, now)
+				c.suspect(n.Contact, nil, since)
 			}
 		}
 	}
 	for range moreChecks {
 		if n := c.table.Random(c.rand); n != nil && n.Data.pinged != c.tick && len(c.suspects) < maxSuspect {
-			c.suspect(n.Contact, nil, now)
+			c.suspect(n.Contact, nil, since)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func (q *Query) suspectLate() {
 	}
 	for p := q.visits.first; p != nil; p = p.Payload.next {
 		if o := &p.Payload; o.hasID && o.onSlow == nil {
-			c.suspect(Contact{ID: o.id, Addr: o.to}, q.lookup.Down(o.to), q.before)
+			c.suspect(Contact{ID: o.id, Addr: o.to}, q.lookup.Down(o.to), q.began)
 		}
 	}
 }

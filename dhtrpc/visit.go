@@ -67,7 +67,7 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 	case errors.Is(err, ErrTimeout):
 		by := q.lookup.Down(to.Addr)
 		if err == errGivenUp || q.lookup.Answers == 0 {
-			c.suspect(to, by, q.before) // it may only be slow, or it is us
+			c.suspect(to, by, q.began) // it may only be slow, or it is us
 			break
 		}
 		c.silent.Put(c.now, to.Addr, silence{sure: true}, struct{}{})

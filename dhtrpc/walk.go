@@ -139,7 +139,7 @@ func (q *Query) begin(ctx context.Context, streaming bool) error {
 		q.lookup.SetAlpha(min(q.low, cautiousConcurrency))
 		q.hurry = time.AfterFunc(cautiousTime, q.hurryUp)
 	}
-	q.before = c.stats.Requests.Responses
+	q.began = c.now
 	c.stats.Queries.Total++
 	c.refresh = refreshTicks
 	if s := q.o.Session; s != nil {
