@@ -101,7 +101,7 @@ func (a *attacker) shakeThrough(key hyperdht.PublicKey, firewall uint64, relay h
 	}
 	p := compact.AppendUint(nil, 1) // version
 	p = compact.AppendUint(p, flags)
-	p = compact.AppendUint(p, 0)    // error
+	p = compact.AppendUint(p, 0) // error
 	p = compact.AppendUint(p, firewall)
 	p = compact.AppendUint(p, 1) // udx version, features, id, seq
 	p = compact.AppendUint(p, 0)

@@ -55,7 +55,6 @@ func (f *allowFlags) policy(a *app) (*policy, error) {
 		return nil, usage("--allow-file: %w", err)
 	}
 	defer file.Close()
-	a.warnOpen(file, "other users can change who may connect; chmod go-w this file", 0o022)
 	lines := bufio.NewScanner(file)
 	for n := 1; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
@@ -69,6 +68,7 @@ func (f *allowFlags) policy(a *app) (*policy, error) {
 	if err := lines.Err(); err != nil {
 		return nil, usage("--allow-file: %w", err)
 	}
+	a.warnOpen(file, "other users can change who may connect; chmod go-w this file", 0o022)
 	return p, nil
 }
 

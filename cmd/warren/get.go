@@ -20,7 +20,8 @@ func (a *app) getCommand() *cobra.Command {
 		Use:   "get HASH",
 		Short: "Read a record",
 		Long: `Read the record with a hash, or with --mutable the latest one under a public key.
-The value is written as it is, byte for byte; on a terminal a line break follows.`,
+The value is written as it is, byte for byte. A terminal gets a line break behind it,
+and control characters other than newline and tab as \x1b: strangers write records.`,
 		Example: `  warren get 256c83b297114d201b30179f3f0ef0cace9783622da5974326b436178aeef610
   warren get --mutable 6d1... --json`,
 		GroupID: groupData,

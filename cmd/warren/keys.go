@@ -47,7 +47,6 @@ func (a *app) loadKey(name string) (noise.KeyPair, error) {
 		return noise.KeyPair{}, fmt.Errorf("--key: %w", err)
 	}
 	defer f.Close()
-	a.warnOpen(f, "other users can use this key file; chmod 600 it", 0o077)
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		return noise.KeyPair{}, fmt.Errorf("--key: %w", err)
@@ -56,6 +55,7 @@ func (a *app) loadKey(name string) (noise.KeyPair, error) {
 	if err != nil {
 		return noise.KeyPair{}, usage("--key: %s does not hold a seed of 64 hex digits", quote(name))
 	}
+	a.warnOpen(f, "other users can use this key file; chmod 600 it", 0o077)
 	return noise.KeyPairFromSeed(seed), nil
 }
 

@@ -18,8 +18,9 @@ func (a *app) mainlineGetCommand() *cobra.Command {
 		Short: "Read an item",
 		Long: `Read the item under a target, of 40 hex digits as put printed it. With --mutable the
 argument is a public key instead, and the target follows from it and --salt. A
-byte string is written as it is, byte for byte (on a terminal a line break follows),
-anything else as it is bencoded.`,
+byte string is written as it is, byte for byte, anything else as it is bencoded. A
+terminal gets a line break behind it, and control characters other than newline and
+tab as \x1b: strangers write items.`,
 		Example: `  warren mainline get 0303030303030303030303030303030303030303`,
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -137,6 +137,47 @@ func TestTransferFormat(t *testing.T) {
 	}
 }
 
+// A receiver takes no more than it wants, whatever the sender says of the size.
+func TestMaxSize(t *testing.T) {
+	t.Parallel()
+	content := strings.Repeat("x", maxChunk+5)
+	// An announced size is refused before anything has come.
+	a := &app{stdout: io.Discard, stderr: io.Discard}
+	if err := a.receiveFrom(bytes.NewBufferString("{\"size\":1000}\n"), incoming{output: "-", limit: 999}); err == nil || !strings.Contains(err.Error(), "--max-size") {
+		t.Errorf("%v", err)
+	}
+	for _, size := range []int64{int64(len(content)), -1} { // announced, and not
+		for limit, fits := range map[int64]bool{int64(len(content)): true, int64(len(content)) - 1: false, maxChunk: false, 1: false} {
+			var sent, asked bytes.Buffer
+			if err := writeFile(&sent, fileHeader{"name", size}, strings.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			err := a.receiveFrom(struct {
+				io.Reader
+				io.Writer
+			}{&sent, &asked}, incoming{output: dir, limit: limit})
+			left, _ := os.ReadDir(dir)
+			if fits && (err != nil || len(left) != 1 || asked.String() != transferOK) ||
+				!fits && (err == nil || !strings.Contains(err.Error(), "--max-size") || len(left) != 0 || asked.Len() > 0) {
+				t.Errorf("size %d, limit %d: %v, left %v, answered %q", size, limit, err, left, &asked)
+			}
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]int64{
+		"1": 1, "4096": 4096, "500K": 500 << 10, "3M": 3 << 20, "2G": 2 << 30, "1T": 1 << 40, "9223372036854775807": math.MaxInt64, "8388607T": 8388607 << 40,
+		"": 0, "0": 0, "-1": 0, "K": 0, "1.5G": 0, "1k": 0, "1KB": 0, "8388608T": 0, "9223372036854775808": 0, "9999999999999999999K": 0,
+	} {
+		if got, err := parseSize("--max-size", in); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v, want %d", in, got, err, want)
+		}
+	}
+}
+
 func TestSafeName(t *testing.T) {
 	for in, want := range map[string]string{
 		"photo.jpg":        "photo.jpg",
@@ -148,6 +189,10 @@ func TestSafeName(t *testing.T) {
 		"":                 "",
 		"a\x1b[31mb":       "a_[31mb",
 		"C:evil":           "C_evil",
+		"-rf":              "_rf",
+		".-rf":             "_rf",
+		"a\u202egpj.exe":   "a_gpj.exe",
+		"a\nb\u009b\x7f":   "a_b__",
 	} {
 		got, err := safeName(in)
 		if got != want || (err != nil) != (want == "") {
