@@ -66,15 +66,12 @@ func TestUsageErrors(t *testing.T) {
 		{"--allow", []string{"listen", "--echo", "--allow", "him"}},
 		{"--allow-file", []string{"listen", "--echo", "--allow-file", "/no/such/file"}},
 		{"--to", []string{"listen", "--to", "x", "--allow", "any"}},
-<<<<<<< HEAD
 		{"--allow-relay", []string{"listen", "--echo", "--allow-relay", "xyz"}},
-=======
 		{"--max-conns", []string{"listen", "--echo", "--max-conns", "0"}},
 		{"--max-conns", []string{"listen", "--echo", "--max-conns", "many"}},
 		{"--max-conns 5", []string{"listen", "--echo", "--max-conns=5", "--max-peer-conns=6"}},
 		{"--max-peer-conns", []string{"relay", "--max-peer-conns", "-1"}},
 		{"--max-size", []string{"receive", keyHex, "--max-size", "1.5G"}},
->>>>>>> h-shell
 		{"TOPIC", []string{"announce", "chess"}},
 		{"--key", []string{"unannounce", hex32}},
 		{"TOPIC", []string{"lookup", "chess"}},
