@@ -243,3 +243,45 @@ func TestListOfExamples(t *testing.T) {
 		}
 	}
 }
+
+// Every row of the table of attacks in SECURITY.md names a test, and each test
+// that the page names exists in its package.
+func TestClaimsOfSecurityAreTested(t *testing.T) {
+	page, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := map[string]string{"attacks": "lab/attacks", "keep": "internal/keep", "warren": "cmd/warren"}
+	named := regexp.MustCompile("`([a-z0-9]+)\\.(Test\\w+)`")
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 3 || strings.HasPrefix(line, "| attack ") || strings.HasPrefix(line, "| --- ") {
+			continue
+		}
+		rows++
+		tests := named.FindAllStringSubmatch(cells[2], -1)
+		if len(tests) == 0 {
+			t.Errorf("no test in: %s", line)
+		}
+		for _, m := range tests {
+			dir := folders[m[1]]
+			if dir == "" {
+				dir = m[1]
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(files, func(file string) bool {
+				b, err := os.ReadFile(file)
+				return err == nil && strings.Contains(string(b), "\nfunc "+m[2]+"(")
+			}) {
+				t.Errorf("%s does not exist", m[0])
+			}
+		}
+	}
+	if rows < 30 {
+		t.Errorf("%d rows were checked: that cannot be all", rows)
+	}
+}
