@@ -182,7 +182,7 @@ func (r *receiver) read(p []byte, now func() instant, rtt time.Duration) (n int,
 	if r.takenSince == 0 {
 		r.takenSince = now()
 	}
-	if r.taken += n; r.taken >= r.limit/2 && r.limit < r.max {
+	if r.taken += n; r.taken >= r.growAt() && r.limit < r.max {
 		r.grow(now(), rtt)
 	}
 	w := r.window()
@@ -190,12 +190,24 @@ func (r *receiver) read(p []byte, now func() instant, rtt time.Duration) (n int,
 	return n, r.advertised < bound/2 && w-r.advertised >= max(bound/4, fullPacket)
 }
 
+// earlyWindow is the window that a reader gets quickly, in bytes.
+const earlyWindow = 512 << 10
+
+// growAt is how much a reader must have taken for a wider window: a whole one, or
+// a quarter of a small one, so that a sender that doubles its rate each round trip
+// is not kept waiting.
+func (r *receiver) growAt() int {
+	if r.limit < earlyWindow {
+		return r.limit / 4
+	}
+	return r.limit
+}
+
 // grow widens the window for a reader that keeps up with a path that fills it:
-// one that took half a window within two round trips, as far as they are known. A
-// sender that doubles its rate each round trip is never kept waiting so. It does
-// not while all streams together keep so much that there is no room for it.
+// one that took what growAt says within four round trips, as far as they are known.
+// It does not while all streams together keep so much that there is no room for it.
 func (r *receiver) grow(now instant, rtt time.Duration) {
-	quick := 2 * max(rtt, maxAckDelay)
+	quick := 4 * max(rtt, maxAckDelay)
 	if (rtt == 0 || now.sub(r.takenSince) <= quick) && r.mem.left()/4 >= 2*r.limit {
 		r.limit = min(2*r.limit, r.max)
 	}
