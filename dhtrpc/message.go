@@ -161,7 +161,7 @@ type reply struct {
 
 // append writes the reply in the reference's form: no empty list, no error 0.
 func (m *reply) append(b []byte) []byte {
-	var flags uint64
+	var flags byte
 	if m.id != nil {
 		flags |= flagID
 	}
@@ -177,10 +177,11 @@ func (m *reply) append(b []byte) []byte {
 	if m.value != nil {
 		flags |= flagValue
 	}
-	if m.withheld {
-		flags |= flagWithheld
+	if b = append(b, replyByte); m.withheld {
+		b = compact.AppendUint(b, flagWithheld|uint64(flags))
+	} else {
+		b = append(b, flags)
 	}
-	b = compact.AppendUint(append(b, replyByte), flags)
 	b = append(b, byte(m.tid), byte(m.tid>>8))
 	b = compact.AppendAddr(b, m.to)
 	if m.id != nil {

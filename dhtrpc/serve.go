@@ -102,11 +102,15 @@ func (c *core) respond(conn udp.Conn, to netip.AddrPort, m *reply, target *ID, w
 		m.closer = c.closest(target)
 	}
 	comfortable, limit := c.cfg.MaxReply, c.cfg.MaxReply
-	public, limited := kad.Subnet(to.Addr())
-	if verified || !limited {
+	var public netip.Prefix // of a source that may be forged
+	if !verified {
+		public, _ = kad.Subnet(to.Addr())
+	}
+	size := m.size()
+	if !public.IsValid() {
 		comfortable, limit = max(limit, comfortableSize), MaxMessage
 	}
-	if !m.fit(comfortable, limit) || !verified && limited && !c.amplifies(m, public) {
+	if size > comfortable && !m.fit(comfortable, limit) || public.IsValid() && size > freeFactor*c.asked && !c.amplifies(m, public) {
 		c.stats.Refused.TooLarge++
 		return ErrTooLarge
 	}
@@ -119,10 +123,7 @@ func (c *core) respond(conn udp.Conn, to netip.AddrPort, m *reply, target *ID, w
 // fit drops as many closer nodes as the reply is larger than comfortable, and
 // reports whether it is within the limit then.
 func (m *reply) fit(comfortable, limit int) bool {
-	over := m.size() - comfortable
-	if over <= 0 {
-		return true
-	}
+	over := max(m.size()-comfortable, 0)
 	drop := min((over+compact.AddrSize-1)/compact.AddrSize, m.closer.Len())
 	m.closer = compact.AddrsOf(m.closer.Bytes()[:compact.AddrSize*(m.closer.Len()-drop)])
 	return m.size() <= limit
@@ -131,9 +132,9 @@ func (m *reply) fit(comfortable, limit int) bool {
 // freeFactor times its request is what a reply may have without a limit.
 const freeFactor = 4
 
-// amplifies lets a reply to a public source that may be forged pass, if it is not
-// too large for its request, its network has not had too much of such replies, or
-// it can be made smaller.
+// amplifies lets a reply that is large for its request pass, to a public source
+// that may be forged, if its network has not had too much of that, or it can be
+// made smaller.
 func (c *core) amplifies(m *reply, to netip.Prefix) bool {
 	free := freeFactor * c.asked
 	excess := m.size() - free
