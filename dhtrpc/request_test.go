@@ -290,6 +290,7 @@ func TestHandlerPanics(t *testing.T) {
 		if r := ask(""); string(r.Value) != "fine" {
 			t.Errorf("reply %+v", r)
 		}
+		synctest.Wait() // the handler has answered before it panics
 		if s := n.Stats(); s.Refused.Panics != 2 || strings.Count(log.String(), "oh no") != 2 || strings.Count(log.String(), "request_test.go") < 2 {
 			t.Errorf("%d panics counted, log %q", s.Refused.Panics, log.String())
 		}
@@ -301,6 +302,7 @@ func TestHandlerPanics(t *testing.T) {
 		}
 		time.Sleep(alarmPeriod)
 		ask("before")
+		synctest.Wait()
 		if s := n.Stats(); s.Refused.Panics != 103 || strings.Count(log.String(), "oh no") != 2 {
 			t.Errorf("%d panics counted, %d logged", s.Refused.Panics, strings.Count(log.String(), "oh no"))
 		}

@@ -71,7 +71,7 @@ func (l *link) establish(ctx context.Context, res noise.Result, o streamOptions)
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		l.raw.Destroy(nil)
+		sec.Destroy(nil) // its keep-alive would hold on to it
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
