@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/warren-dht/warren/compact"
@@ -153,11 +154,11 @@ func (c *core) amplifies(m *reply, to netip.Prefix) bool {
 // better for its readers, which stop at the first that does not help them.
 func (c *core) closest(target *ID) compact.Addrs {
 	c.near = c.table.Closest(c.near[:0], *target, K)
+	if len(c.suspects) > 0 {
+		c.near = slices.DeleteFunc(c.near, func(n *kad.Node[ID, entry]) bool { return n.Data.suspect })
+	}
 	raw := c.nearRaw[:0]
 	for _, n := range c.near {
-		if n.Data.suspect {
-			continue
-		}
 		raw = compact.AppendAddr(raw, n.Addr)
 	}
 	return compact.AddrsOf(raw)

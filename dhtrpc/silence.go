@@ -17,11 +17,16 @@ const (
 	maxSuspect = 32              // pings under way to find out
 	moreChecks = 8               // made when one has failed
 	lately     = 2 * time.Second // somebody has answered: we are not cut off
+	// A silent node that is named again is pinged again, beside the query: it may
+	// only have been busy. The pauses double.
+	firstRecheck = time.Second
+	lastRecheck  = time.Minute
 )
 
 // A silence is what is known of an address that did not answer.
 type silence struct {
-	sure bool // a ping was in vain while others answered; else it was only late
+	sure  bool          // a ping was in vain while others answered; else it was only late
+	pause time.Duration // before it is pinged again; 0: firstRecheck
 }
 
 func newSilent() *keep.Map[netip.AddrPort, silence, struct{}] {
@@ -70,6 +75,23 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort, since time.Time) {
 	}
 	if x != nil {
 		x.Data.pinged, x.Data.suspect = c.tick, true
+	}
+	if c.suspects == nil {
+		c.suspects = map[netip.AddrPort]bool{}
+	}
+	c.suspects[n.Addr] = true
+}
+
+// recheck pings a silent node that was named again. Its answer ends the silence,
+// as any answer does.
+func (c *core) recheck(n Contact, s silence, noted time.Time) {
+	if s.pause = max(s.pause, firstRecheck); c.now.Sub(noted) < s.pause || c.suspects[n.Addr] || len(c.suspects) >= maxSuspect || c.suspended {
+		return
+	}
+	s.pause = min(2*s.pause, lastRecheck)
+	c.silent.Put(c.now, n.Addr, s, struct{}{})
+	if c.check(n.Addr, func(*Reply, error) { delete(c.suspects, n.Addr) }) != nil {
+		return
 	}
 	if c.suspects == nil {
 		c.suspects = map[netip.AddrPort]bool{}

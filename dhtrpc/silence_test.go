@@ -199,3 +199,50 @@ func TestOneGoneLeadsToOthers(t *testing.T) {
 		}
 	}
 }
+
+// A node that was only busy for a while, so that its pings were in vain, is found
+// again soon after somebody names it, without being asked for.
+func TestBusyNodeIsFoundAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tn := newTestNet(t, 40)
+		client := tn.add(Config{Ephemeral: Always})
+		h := tn.net.Host()
+		busy, err := Listen(Config{Network: h, Port: 5000, ExactPort: true, Ephemeral: Never, Bootstrap: []string{tn.addr().String()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer busy.Close()
+		tn.ready(busy)
+		at := busy.PublicAddr()
+		for _, n := range tn.nodes {
+			n.AddNode(at)
+		}
+		find := func() bool {
+			t.Helper()
+			q := client.FindNode(IDOf(at), QueryOptions{})
+			if err := q.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return len(q.Closest()) > 0 && q.Closest()[0].Addr == at
+		}
+		if !find() {
+			t.Fatal("it is not found at first")
+		}
+		h.SetUp(false)
+		for range 3 {
+			if find() {
+				t.Fatal("it is found while it is gone")
+			}
+			time.Sleep(2 * time.Second)
+		}
+		h.SetUp(true)
+		start := time.Now()
+		for !find() {
+			if time.Since(start) > 20*time.Second {
+				t.Fatal("it is not found again")
+			}
+			time.Sleep(time.Second)
+		}
+		t.Logf("found again after %v", time.Since(start))
+	})
+}

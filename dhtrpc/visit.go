@@ -167,8 +167,9 @@ func (q *Query) propose(n Contact, by netip.AddrPort) bool {
 	c := q.node.core
 	offer := q.lookup.Offer
 	if c.silent.Len() > 0 {
-		switch s, _, known := c.silent.Get(c.now, n.Addr); {
+		switch s, noted, known := c.silent.Get(c.now, n.Addr); {
 		case known && s.sure:
+			c.recheck(n, s, noted)
 			if len(q.leftOut) < K && !slices.Contains(q.leftOut, n) {
 				q.leftOut = append(q.leftOut, n)
 			}
