@@ -28,7 +28,7 @@ type sybil struct {
 	ids    []kad.Contact[dhtrpc.ID] // sorted by id
 	silent atomic.Bool
 	asked  atomic.Int64
-	lie    func(target dhtrpc.ID) []netip.AddrPort // nil: its own
+	lie    atomic.Pointer[func(target dhtrpc.ID) []netip.AddrPort] // nil: its own
 }
 
 func (w *world) sybil(addrs []netip.Addr, ports int) *sybil {
@@ -131,8 +131,8 @@ func (s sybilNode) HandleBatch(c udp.Conn, batch []udp.Datagram) []udp.Datagram 
 		if flags&8 != 0 {
 			target := dhtrpc.ID(*r.Fixed32())
 			closer := s.nearest(target)
-			if s.lie != nil {
-				closer = s.lie(target)
+			if lie := s.lie.Load(); lie != nil {
+				closer = (*lie)(target)
 			}
 			out[1] |= 4
 			out = compact.AppendAddrs(out, closer)
@@ -308,11 +308,10 @@ func TestLiesAboutHonestNetworks(t *testing.T) {
 		evil := w.sybil([]netip.Addr{netip.MustParseAddr("8.0.0.1")}, 1000)
 		evil.enter(60)
 		// In each honest network, the nearest of a thousand ports of a neighbour.
-		next := 0
-		evil.lie = func(target dhtrpc.ID) (out []netip.AddrPort) {
+		var next atomic.Int64
+		lie := func(target dhtrpc.ID) (out []netip.AddrPort) {
 			for range dhtrpc.K {
-				n := w.Nodes[next%len(w.Nodes)].RPC().PublicAddr().Addr().As4()
-				next++
+				n := w.Nodes[int(next.Add(1))%len(w.Nodes)].RPC().PublicAddr().Addr().As4()
 				n[3] = 200
 				best := netip.AddrPortFrom(netip.AddrFrom4(n), 1000)
 				for p := range uint16(100) {
@@ -324,6 +323,7 @@ func TestLiesAboutHonestNetworks(t *testing.T) {
 			}
 			return out
 		}
+		evil.lie.Store(&lie)
 		under := w.survey(a, evil, 20)
 		t.Logf("before: %v; under attack: %v", calm, under)
 		if under.closest != calm.closest || 10*under.owned > under.closest {
