@@ -57,7 +57,7 @@ type ListenConfig struct {
 	// accepted or wait for Accept, and those that are being made. Zero means
 	// 4096; negative means no limit.
 	MaxConns int
-	// MaxPeerConns bounds those of one remote public key. Zero means 256;
+	// MaxPeerConns bounds those of one remote public key. Zero means 1024;
 	// negative means no limit.
 	MaxPeerConns int
 	// ReusableSocket lets the next connections of a peer use the path of its
@@ -87,7 +87,7 @@ type ListenConfig struct {
 const (
 	DefaultBacklog      = 128
 	DefaultMaxConns     = 4096
-	DefaultMaxPeerConns = 256
+	DefaultMaxPeerConns = 1024
 )
 
 // Incoming is what is known of somebody who connects, before he is let in. That

@@ -87,7 +87,7 @@ func (s *tapped) data(ahead int, payload []byte) int {
 // hold on them.
 func victims(w *world, count int) (list []*tapped) {
 	server := w.join(w.Internet.Host(), hyperdht.Config{Firewalled: isFalse()})
-	l := w.serve(server, hyperdht.ListenConfig{KeepAlive: -1})
+	l := w.serve(server, hyperdht.ListenConfig{KeepAlive: -1, MaxConns: -1, MaxPeerConns: -1})
 	h := &tap{Host: w.Internet.Host(), streams: make(map[uint32]*tapped)}
 	client := w.Join(hyperdht.Config{Network: h, Firewalled: isFalse(), KeepAlive: -1})
 	var dials sync.WaitGroup

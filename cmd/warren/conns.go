@@ -8,8 +8,8 @@ import (
 
 // Defaults of --max-conns and --max-peer-conns.
 const (
-	listenConns     = 1024
-	listenPeerConns = 256
+	listenConns     = 4096
+	listenPeerConns = 1024
 	execConns       = 128 // each is a process or more
 	execPeerConns   = 32
 	relayConns      = 16384 // two clients for each pair
