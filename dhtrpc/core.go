@@ -91,7 +91,7 @@ type core struct {
 	alarmed time.Time // when the last panic of a handler was logged
 	serving Request   // handed to the handler
 	asked   int       // size of the request that is being answered
-	reply   Reply     // handed to whoever asked
+	reply   Reply     // handed to the requester
 	own     ID        // what idOn returned last
 	token   [32]byte  // of the reply that is being written
 	near    []*kad.Node[ID, entry]

@@ -16,7 +16,7 @@ const (
 	silentAge  = 5 * time.Minute
 	maxSuspect = 32              // pings under way to find out
 	moreChecks = 8               // made when one has failed
-	lately     = 2 * time.Second // somebody has answered: we are not cut off
+	lately     = 2 * time.Second // a node has answered: we are not cut off
 	// A silent node that is named again is pinged again, beside the query: it may
 	// only have been busy. The pauses double.
 	firstRecheck = time.Second
@@ -57,7 +57,7 @@ func (c *core) suspect(n Contact, namedBy []netip.AddrPort, since time.Time) {
 		if err != ErrTimeout {
 			return // answers are noted where all are
 		}
-		c.unproved++ // whoever names dead nodes can cause that
+		c.unproved++ // a peer that names dead nodes can cause that
 		if !c.answeredAt.After(since) {
 			return // nobody answers: it is us
 		}

@@ -201,7 +201,7 @@ func TestOneGoneLeadsToOthers(t *testing.T) {
 }
 
 // A node that was only busy for a while, so that its pings were in vain, is found
-// again soon after somebody names it, without being asked for.
+// again soon after another node names it, without being asked for.
 func TestBusyNodeIsFoundAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tn := newTestNet(t, 40)

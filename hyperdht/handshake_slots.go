@@ -83,7 +83,7 @@ type slot struct {
 	stepped bool // the client has shown that it got our answer
 }
 
-// A tally is how many slots somebody holds; nil is none.
+// A tally is how many slots an owner holds; nil is none.
 type tally struct{ n int }
 
 func (t *tally) held() int {
@@ -184,7 +184,7 @@ func (sl *slot) idle(now time.Time) bool {
 	return !sl.stepped && now.Sub(sl.since) >= sl.grace
 }
 
-// most is the most that somebody among them holds.
+// most is the most that one owner among them holds.
 func (s *handshakeSlots) most(in func(*slot) bool, held func(*slot) int) (most int) {
 	for _, sl := range s.all {
 		if in(sl) {

@@ -67,7 +67,7 @@ type ListenConfig struct {
 	// yet. Only a peer that cannot prove itself at once (the reference) is
 	// delivered so: its first message, or its keep-alive after 5 s, proves it. By
 	// default Accept waits for that, up to 13 s, which delays protocols in which
-	// the server speaks first. With AcceptUnproven, whoever has recorded a
+	// the server speaks first. With AcceptUnproven, an attacker that recorded a
 	// handshake of the peer may be at the other end; see Conn.Proven.
 	AcceptUnproven bool
 	// InsecureDatagrams lets Conn.Send and Conn.Receive use the reference's keys

@@ -8,7 +8,7 @@ import "net/netip"
 const maxPunchNonces = 64
 
 // A punchMemory holds the newest punch messages of a handshake, by their nonces.
-// The payload of a message is sealed, but whoever has seen it pass can send it
+// The payload of a message is sealed, but a node that has seen it pass can send it
 // again, from an address that he forges. The zero value is ready.
 type punchMemory struct {
 	ring  [][nonceSize]byte

@@ -232,7 +232,7 @@ func (l *Lookup[T]) farthestWaiting(h *claimed) int {
 	return -1
 }
 
-// readmit lets a contact wait on if somebody else has named it.
+// readmit lets a contact wait on if another node has named it.
 func (l *Lookup[T]) readmit(x *candidate[T]) bool {
 	for _, by := range x.referrers {
 		if l.admit(x, by) {

@@ -107,7 +107,7 @@ func TestRefusedKeysAreLogged(t *testing.T) {
 			t.Errorf("%d lines, %d suppressed", n, suppressed)
 		}
 
-		// What is not reported yet is at the end, and only where somebody asked for it.
+		// What is not reported yet is at the end, and only where the operator asked for it.
 		log.Reset()
 		for range 2 * limitLines {
 			ask(stranger())

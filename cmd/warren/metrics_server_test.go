@@ -152,8 +152,8 @@ func TestMetricsOfLargeHeads(t *testing.T) {
 	})
 }
 
-// However many clients hold connections open, few are open at a time, and whoever
-// comes next is served at once.
+// However many clients hold connections open, few are open at a time, and the
+// next one is served at once.
 func TestMetricsOfManyClients(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
