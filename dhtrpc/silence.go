@@ -37,8 +37,8 @@ func newSilent() *keep.Map[netip.AddrPort, silence, struct{}] {
 // those who named it are told, and others are checked; unless nobody has answered
 // since a time, when the node was asked first: then it may be us.
 func (c *core) suspect(n Contact, namedBy []netip.AddrPort, since time.Time) {
-	if s, _, known := c.silent.Get(c.now, n.Addr); known && s.sure || c.suspects[n.Addr] || c.suspended || exempt(n.Addr.Addr()) {
-		return // one busy process may be all nodes of a network on loopback
+	if s, _, known := c.silent.Get(c.now, n.Addr); known && s.sure || c.suspects[n.Addr] || c.suspended {
+		return
 	}
 	c.silent.Put(c.now, n.Addr, silence{}, struct{}{})
 	if len(c.suspects) >= maxSuspect {

@@ -70,9 +70,7 @@ func (q *Query) visited(to Contact, r *Reply, err error) {
 			c.suspect(to, by, q.began) // it may only be slow, or it is us
 			break
 		}
-		if !exempt(to.Addr.Addr()) {
-			c.silent.Put(c.now, to.Addr, silence{sure: true}, struct{}{})
-		}
+		c.silent.Put(c.now, to.Addr, silence{sure: true}, struct{}{})
 		for _, by := range by {
 			c.hintDown(by, to.Addr, &q.visits)
 		}
